@@ -1,0 +1,144 @@
+# Copyright (c) 2026, dcs.migration contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the dcs.migration collection: no stability promise for other collections.
+
+"""The events of a snapshot into a target: entries through the lanes, big keys in parts, functions to every master."""
+
+from __future__ import annotations
+
+from collections import Counter
+from operator import itemgetter
+from typing import Any, Callable, Iterable, Optional
+
+from .._codec import types as t
+from .._codec.rdb import Aux, Batch, BigEnd, BigPart, BigStart, Function, Header, ModuleAux
+from .._codec.resp import ErrorReply, command
+from .._errors import ConflictError, UnsupportedTypeError
+from .._server.connect import reply_error
+from .._sink.target import Target
+from .big_key import BigKey, Journal, kind_of
+from .receipts import Sample
+from .selection import Selection
+
+_TYPE_OF = itemgetter(0)
+_KEY_OF = itemgetter(1)
+
+
+class SnapshotImport:
+    """Feed it events; ``types`` counts the keys that were taken, by kind, ``functions`` the libraries."""
+
+    def __init__(self, target: Target, selection: Selection, journal: Journal, sample: Sample, warn: Callable[[str], None]) -> None:
+        self.functions = 0
+        self._target = target
+        self._selection = selection
+        self._journal = journal
+        self._sample = sample
+        self._warn = warn
+        self._types: Counter = Counter()
+        self._kinds: Counter = Counter()
+        self._dialect = t.REDIS
+        self._big: Optional[BigKey] = None
+
+    @property
+    def types(self) -> Counter:
+        """Keys by kind (string, list, ...)."""
+        kinds = Counter(self._kinds)
+        for type_byte, count in self._types.items():
+            kinds[t.kind_of(type_byte, self._dialect) or "unknown"] += count
+        return kinds
+
+    def run(self, events: Iterable[Any]) -> None:
+        """Write everything; MigrationError. What follows the snapshot (an AOF) is the caller's."""
+        for event in events:
+            kind = type(event)
+            if kind is Batch:
+                self._batch(event)
+            elif kind is BigPart:
+                if self._big is not None:
+                    self._big.add(event.elements)
+            elif kind is BigStart:
+                self._begin(event)
+            elif kind is BigEnd:
+                if self._big is not None:
+                    self._big.end()
+                    self._big = None
+            elif kind is Header:
+                self._dialect = event.dialect
+                self._target.framer.set_source(event.dialect)
+            elif kind is Function:
+                self._function(event.code)
+            elif kind is ModuleAux:
+                self._warn(
+                    "%s: data that the module %s keeps beside the keys is left out" % (self._target.name, event.module)
+                )
+            elif kind is Aux and event.key == b"lua":
+                self._script(event.value)
+        self._target.flush()
+
+    def _batch(self, batch: Batch) -> None:
+        selection = self._selection
+        db = selection.db_of(batch.db)
+        if db is None:
+            return
+        entries = batch.entries
+        if not selection.all_keys:
+            entries = [entry for entry in entries if selection.keep(entry[1])]
+            if not entries:
+                return
+        self._types.update(map(_TYPE_OF, entries))
+        self._sample.add(db, entries)
+        self._target.write(batch, entries, db)
+
+    def _begin(self, start: BigStart) -> None:
+        db = self._selection.db_of(start.db)
+        if db is None or not self._selection.keep(start.key):
+            return
+        if start.expire_ms is not None and start.expire_ms <= self._target.now_ms():
+            self._target.expired += 1
+            return
+        kind = kind_of(start, self._dialect)
+        self._kinds[kind] += 1
+        self._sample.add_key(db, start.key, start.expire_ms)
+        big = BigKey(self._target, self._journal, start, db, kind)
+        if big.begin():
+            self._big = big
+
+    def _function(self, code: bytes) -> None:
+        """Load one library on every master, under the policy for keys."""
+        target = self._target
+        if not target.dialect.capabilities.functions:
+            raise UnsupportedTypeError(
+                target.name,
+                "it holds functions, and the target has none (they came with Redis 7.0)",
+                "Migrate to a newer target, or delete the functions at the source (FUNCTION DELETE) and make a new backup",
+            )
+        words = ["FUNCTION", "LOAD"] + ["REPLACE"] * (target.policy == "replace") + [code]
+        for address, reply in target.call_all(command(*words)):
+            if not isinstance(reply, ErrorReply):
+                continue
+            if b"already exists" not in reply:
+                raise reply_error(reply.decode("utf-8", "replace"), address, "FUNCTION LOAD")
+            if target.policy == "fail" and not self._has_function(code):
+                raise ConflictError(
+                    "%s, a library of functions" % address,
+                    reply.decode("utf-8", "replace"),
+                    "Set on_conflict to replace or skip, or delete it (FUNCTION DELETE)",
+                )
+        self.functions += 1
+
+    def _has_function(self, code: bytes) -> bool:
+        """Whether every master has this very library."""
+        return all(_holds(reply, code) for _address, reply in self._target.call_all(command("FUNCTION", "LIST", "WITHCODE")))
+
+    def _script(self, body: bytes) -> None:
+        """A script of the source's cache: not data, but EVALSHA of an application would miss it."""
+        if self._target.instance.topology.kind != "proxy_cluster":
+            self._target.call_all(command("SCRIPT", "LOAD", body))
+
+
+def _holds(reply: Any, code: bytes) -> bool:
+    if isinstance(reply, list):
+        return any(_holds(item, code) for item in reply)
+    return reply == code

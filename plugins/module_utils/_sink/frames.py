@@ -1,0 +1,257 @@
+# Copyright (c) 2026, dcs.migration contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the dcs.migration collection: no stability promise for other collections.
+
+"""Entries of a snapshot into commands for one kind of target.
+
+A framer turns the slices that the scanner found into complete commands, one reply each, and knows neither sockets nor
+slots. Plain strings go as MSET or SET, which servers take faster than RESTORE and which need no checksum; everything else as
+RESTORE of the bytes as they are, or of the same value in a type that the target loads.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, List, NamedTuple, Optional, Tuple
+
+from .._codec import payload, types as t
+from .._codec.crc64 import calculator
+from .._codec.errors import CodecError
+from .._codec.rdb import Batch, Entry
+from .._codec.resp import command
+from .._errors import FileError, UnsupportedTypeError
+from .._server.versions import Capabilities
+
+# Keys per MSET: a longer one gains nothing (0.86 M keys/s at 50 here) and holds the target's event loop.
+MSET_KEYS = 50
+# MSET of large values would only make one command large; from this size (bytes) on a string goes by itself.
+MSET_VALUE_MAX = 4096
+
+_SMALL = 4096
+_BULK = [b"$%d\r\n" % size for size in range(_SMALL)]
+_TYPE = [bytes((number,)) for number in range(256)]
+
+
+class Dialect(NamedTuple):
+    """What framing depends on: the target's RDB version and dialect, and what it understands."""
+
+    rdb_version: int
+    name: str
+    capabilities: Capabilities
+
+
+class Framed(NamedTuple):
+    """``frames`` in order, the key of each (empty unless asked for), keys they write, and keys that had expired."""
+
+    frames: List[bytes]
+    keys_of: List[bytes]
+    keys: int
+    expired: int
+
+
+class _Shape(NamedTuple):
+    """The fixed parts of SET and RESTORE, in the order they are sent; an empty head: this target has no such form."""
+
+    set_head: bytes
+    set_tail: bytes
+    restore_head: bytes
+    restore_tail: bytes
+
+
+def _shape(replace: bool, expiring: bool, caps: Capabilities) -> _Shape:
+    words = [b"REPLACE"] * replace + [b"ABSTTL"] * expiring
+    restore = (caps.restore_replace or not replace) and (caps.restore_absttl or not expiring)
+    set_words = [b"NX"] * (not replace) + [b"PXAT"] * expiring
+    return _Shape(
+        b"*%d\r\n$3\r\nSET\r\n" % (3 + len(set_words) + expiring) if caps.set_pxat or not expiring else b"",
+        b"\r\n" + b"".join(map(_bulk, set_words)),
+        b"*%d\r\n$7\r\nRESTORE\r\n" % (4 + len(words)) if restore else b"",
+        b"\r\n" + b"".join(map(_bulk, words)),
+    )
+
+
+def _bulk(word: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(word), word)
+
+
+class Framer:
+    """``policy`` is replace, skip or fail; ``mset`` allows several keys in one command; ``routed`` asks for each frame's key.
+
+    ``now_ms`` is the target's clock. ``source`` is the dialect of the entries (known once the header was read).
+    """
+
+    def __init__(
+        self, target: Dialect, policy: str, now_ms: Callable[[], int], mset: bool, routed: bool, name: str
+    ) -> None:
+        self._target = target
+        self._policy = policy
+        self._now_ms = now_ms
+        self._mset = mset and policy == "replace"
+        self._routed = routed
+        self._name = name
+        self._footer = target.rdb_version.to_bytes(2, "little")
+        self._checksum = calculator()
+        self._shape = _shape(policy == "replace", False, target.capabilities)
+        self._shape_expiring = _shape(policy == "replace", True, target.capabilities)
+        self._loadable: Tuple[bool, ...] = ()
+        self._source = t.REDIS
+        self.set_source(t.REDIS)
+        # Whether every frame writes one key: older targets need further commands around a RESTORE.
+        self.one_to_one = target.capabilities.restore_absttl
+
+    def set_source(self, dialect: str) -> None:
+        """Whose type bytes the entries have."""
+        self._source = dialect
+        target = self._target
+        self._loadable = tuple(t.loadable(kind, target.rdb_version, target.name, dialect) for kind in range(256))
+
+    def frames(self, batch: Batch, entries: List[Entry]) -> Framed:
+        """Commands that write ``entries`` of ``batch``; UnsupportedTypeError names a key that the target cannot hold."""
+        # The second innermost loop (the scanner's is the first): an entry without expiry and hint is spelled out here.
+        buf = batch.buf
+        now = self._now_ms()
+        loadable = self._loadable
+        footer = self._footer
+        checksum = self._checksum
+        set_head, set_tail, restore_head, restore_tail = self._shape
+        group = self._mset
+        routed = self._routed
+        frames: List[bytes] = []
+        keys_of: List[bytes] = []
+        plain: List[bytes] = []
+        add = frames.append
+        join = b"".join
+        expired = 0
+        for entry in entries:
+            kind, key, start, end, data, expire, hint = entry
+            if expire is not None or hint is not None:
+                if expire is not None and expire <= now:
+                    expired += 1
+                    continue
+                self._add_other(frames, batch, entry, now)
+            else:
+                size = len(key)
+                key_bulk = _BULK[size] if size < _SMALL else b"$%d\r\n" % size
+                if data:
+                    size = end - data
+                    value_bulk = _BULK[size] if size < _SMALL else b"$%d\r\n" % size
+                    if group and size <= MSET_VALUE_MAX:
+                        plain.append(b"%b%b\r\n%b%b\r\n" % (key_bulk, key, value_bulk, buf[data:end]))
+                        continue
+                    add(b"%b%b%b\r\n%b%b%b" % (set_head, key_bulk, key, value_bulk, buf[data:end], set_tail))
+                elif restore_head and loadable[kind]:
+                    body = _TYPE[kind] + buf[start:end] + footer
+                    size = len(body) + 8
+                    add(
+                        join(
+                            (
+                                restore_head,
+                                key_bulk,
+                                key,
+                                b"\r\n$1\r\n0\r\n",
+                                _BULK[size] if size < _SMALL else b"$%d\r\n" % size,
+                                body,
+                                checksum(body).to_bytes(8, "little"),
+                                restore_tail,
+                            )
+                        )
+                    )
+                else:
+                    self._add_other(frames, batch, entry, now)
+            if routed:
+                keys_of.extend([key] * (len(frames) - len(keys_of)))
+        written = len(entries) - expired
+        for first in range(0, len(plain), MSET_KEYS):
+            part = plain[first : first + MSET_KEYS]
+            add(b"*%d\r\n$4\r\nMSET\r\n%b" % (1 + 2 * len(part), b"".join(part)))
+        return Framed(frames, keys_of, written, expired)
+
+    def _add_other(self, frames: List[bytes], batch: Batch, entry: Entry, now: int) -> None:
+        """An entry with an expiry, a hint or a type that needs rewriting: less common, so built the readable way."""
+        kind, key, start, end, data, expire, hint = entry
+        if hint is not None and not self._target.capabilities.restore_idle_freq:
+            hint = None
+        shape = self._shape if expire is None else self._shape_expiring
+        if hint is None and data and shape.set_head:
+            tail = shape.set_tail if expire is None else b"%b$%d\r\n%d\r\n" % (shape.set_tail, len(b"%d" % expire), expire)
+            frames.append(
+                b"%b$%d\r\n%b\r\n$%d\r\n%b%b"
+                % (shape.set_head, len(key), key, end - data, batch.buf[data:end], tail)
+            )
+        else:
+            frames.extend(self.restore_frames(key, *self.body(batch, entry), expire, hint, now))
+
+    def body(self, batch: Batch, entry: Entry) -> Tuple[int, bytes]:
+        """Type byte and serialized value as the target loads them."""
+        kind, key, start, end = entry[:4]
+        raw = batch.buf[start:end]
+        if self._loadable[kind]:
+            return kind, raw
+        try:
+            return payload.convert(kind, raw, self._target.rdb_version, self._target.name, self._source)
+        except CodecError as exc:
+            raise self.unsupported(batch, entry, exc) from exc
+
+    def unsupported(self, batch: Batch, entry: Entry, exc: CodecError) -> Exception:
+        """The error for a value that could not be converted."""
+        kind, key, start, _end = entry[:4]
+        what = "%s, key %s in db %d" % (self._name, show(key), batch.db)
+        info = t.TYPES[self._source].get(kind)
+        if isinstance(exc, payload.UnsupportedError):
+            return UnsupportedTypeError(
+                what,
+                "the target (RDB version %d) cannot hold it: %s" % (self._target.rdb_version, exc.reason),
+                "Migrate to a target that has this type, or leave the key out with exclude_keys",
+            )
+        where = batch.base + start + (exc.offset or 0)
+        return FileError(
+            what,
+            "its %s value is damaged at byte %d: %s" % (info.kind if info else "unknown", where, exc.reason),
+            "Make a new backup, or leave the key out with exclude_keys",
+        )
+
+    def set_frame(self, key: bytes, value: bytes, expire_ms: Optional[int]) -> bytes:
+        """SET of a string under the policy; an expiry needs ``set_pxat``."""
+        args: List[bytes] = [b"SET", key, value]
+        if self._policy != "replace":
+            args.append(b"NX")
+        if expire_ms is not None:
+            args += (b"PXAT", b"%d" % expire_ms)
+        return command(*args)
+
+    def restore_frames(
+        self,
+        key: bytes,
+        kind: int,
+        body: bytes,
+        expire_ms: Optional[int],
+        hint: Optional[Tuple[bytes, int]],
+        now: int,
+    ) -> List[bytes]:
+        """RESTORE under the policy, with what an older target needs around it."""
+        caps = self._target.capabilities
+        replace = self._policy == "replace"
+        frames: List[bytes] = []
+        ttl = 0 if expire_ms is None else expire_ms if caps.restore_absttl else max(1, expire_ms - now)
+        args: List[bytes] = [b"RESTORE", key, b"%d" % ttl, payload.foot(kind, body, self._target.rdb_version)]
+        if replace:
+            if caps.restore_replace:
+                args.append(b"REPLACE")
+            else:
+                frames.append(command(b"DEL", key))
+        if expire_ms is not None and caps.restore_absttl:
+            args.append(b"ABSTTL")
+        if hint is not None and caps.restore_idle_freq:
+            args += (hint[0], b"%d" % hint[1])
+        frames.append(command(*args))
+        if expire_ms is not None and not caps.restore_absttl and replace:
+            # The time to live counted from the command's arrival; this makes it the very millisecond again.
+            frames.append(command(b"PEXPIREAT", key, b"%d" % expire_ms))
+        return frames
+
+
+def show(key: bytes) -> str:
+    """A key for a message: readable, and not endless."""
+    text = key[:120].decode("utf-8", "backslashreplace")
+    return '"%s%s"' % (text, "..." if len(key) > 120 else "")

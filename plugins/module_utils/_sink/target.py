@@ -1,0 +1,383 @@
+# Copyright (c) 2026, dcs.migration contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the dcs.migration collection: no stability promise for other collections.
+
+"""The target of a migration as one thing to write to, whatever its topology.
+
+Snapshot entries have no order among each other, so they stream through one lane per master. Whatever has an order (the parts
+of one big key, commands of an AOF) goes through :meth:`Target.call`, which waits.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from .._codec import payload, values
+from .._codec.errors import CodecError
+from .._codec.rdb import Batch, Entry
+from .._codec.resp import ErrorReply, arguments, command
+from .._codec.slots import SLOTS, key_slot
+from .._errors import ConflictError, LostError, MigrationError, ServerError, UsageError
+from .._server.connect import call as ask, open_client, open_socket, reply_error, translate
+from .._server.endpoint import Address, Endpoint
+from .._server.probe import Instance
+from .._server.topology import discover
+from .frames import Dialect, Framer, show
+from .lane import WINDOW, Lane, call, keys_in, pump
+
+# Answers that ask for patience or for another address; everything else is final.
+_LATER = (b"TRYAGAIN", b"CLUSTERDOWN", b"LOADING", b"MASTERDOWN", b"BUSY")
+_ELSEWHERE = (b"MOVED", b"ASK")
+# How long (seconds) the target may ask for patience before that becomes an error.
+PATIENCE = 30.0
+# A cut connection is opened again this often, with growing pauses: about 6 s in all.
+RECONNECTS = 5
+
+
+class Undone(NamedTuple):
+    """A frame that was not done at the first try, and why."""
+
+    db: int
+    frame: bytes
+    reply: ErrorReply
+
+
+class Target:
+    """Open it with the probed instance; ``policy`` says what happens to keys that exist: replace, skip or fail.
+
+    ``written``, ``skipped`` and ``expired`` count keys. ``name`` (the file, the stream) stands in errors about data.
+    """
+
+    def __init__(self, endpoint: Endpoint, instance: Instance, policy: str = "replace", name: str = "") -> None:
+        self.endpoint = endpoint
+        self.instance = instance
+        self.policy = policy
+        self.name = name
+        self.skipped = 0
+        self.expired = 0
+        self.reconnects = 0
+        self.redirects = 0
+        self._extra = 0
+        self._lanes: Dict[Address, Lane] = {}
+        self._run_ids: Dict[Address, bytes] = {}
+        self._behind: List[Lane] = []
+        self._by_slot: List[Lane] = []
+        self._undone: List[Undone] = []
+        self._failure: Optional[MigrationError] = None
+        self._clustered = instance.topology.kind == "redis_cluster"
+        self._proxied = instance.topology.kind == "proxy_cluster"
+        self.one_db = self._clustered or self._proxied
+        if instance.product.rdb_version is None:
+            raise UsageError(
+                endpoint.label,
+                "its version cannot be found out (INFO and DUMP are refused)",
+                "Allow INFO or DUMP, or name the nodes behind the proxy in shards",
+            )
+        self.dialect = Dialect(instance.product.rdb_version, instance.product.dialect, instance.capabilities)
+        self.framer = self._framer()
+        self._connect()
+
+    def _framer(self) -> Framer:
+        # MSET over several slots is refused by a cluster and torn apart by a proxy.
+        mset = not self.one_db
+        return Framer(self.dialect, self.policy, self.now_ms, mset, self._clustered, self.name)
+
+    def now_ms(self) -> int:
+        """The target's clock: what it will say when asked whether a key has expired."""
+        return int(time.time() * 1000) + (self.instance.clock_skew_ms or 0)
+
+    @property
+    def written(self) -> int:
+        """Keys written and acknowledged."""
+        return self._extra + sum(lane.keys for lane in self._lanes.values())
+
+    def masters(self) -> Tuple[Address, ...]:
+        """Where this target is written to."""
+        return tuple(self._lanes)
+
+    def for_file(self, name: str) -> None:
+        """What follows comes from ``name``."""
+        self.name = name
+        self.framer = self._framer()
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def write(self, batch: Batch, entries: List[Entry], db: int) -> None:
+        """Write entries into ``db``; returns when no more than a window of them is unanswered.
+
+        ConflictError, ReplyError, LostError, UnsupportedTypeError; after an error the target takes no more.
+        """
+        framed = self.framer.frames(batch, entries)
+        self.expired += framed.expired
+        if self._clustered:
+            self._route(framed.keys_of, framed.frames)
+        else:
+            self._only_lane().queue(framed.frames, framed.keys, db)
+        self._pump(WINDOW)
+
+    def call(self, key: bytes, db: int, frames: Sequence[bytes]) -> List[Any]:
+        """Send commands that belong to ``key`` and wait for their replies, wherever the key's slot is by now.
+
+        All that was written before is answered first. Error replies raise, except BUSYKEY, which is returned.
+        """
+        self.flush()
+        replies: List[Any] = []
+        for frame, reply in zip(frames, call(self._lane_of(key), list(frames), db)):
+            reply = self._resend(Undone(db, frame, reply), key)
+            if isinstance(reply, ErrorReply) and reply.code != b"BUSYKEY":
+                raise self._error(self._lane_of(key).address, frame, reply)
+            replies.append(reply)
+        return replies
+
+    def call_all(self, frame: bytes) -> List[Tuple[Address, Any]]:
+        """Send one command to every master; their replies, errors among them."""
+        self.flush()
+        return [(lane.address, call(lane, [frame])[0]) for lane in self._master_lanes()]
+
+    def _master_lanes(self) -> List[Lane]:
+        """One lane to every master; behind a proxy those that were named in ``shards``, else the proxy itself."""
+        if self._proxied and not self._behind:
+            for address in self.instance.topology.masters:
+                self._behind.append(Lane(open_socket(self.endpoint, address), address, self._on_reply))
+        return self._behind or list(self._lanes.values())
+
+    def flush(self) -> None:
+        """Wait until everything is answered."""
+        self._pump(0)
+
+    def close(self) -> None:
+        for lane in list(self._lanes.values()) + self._behind:
+            lane.close()
+
+    def drain(self) -> None:
+        """After an error: wait a little for what is under way, so that ``written`` is the truth. Never raises."""
+        try:
+            pump(list(self._lanes.values()), 0, silence=5.0)
+        except MigrationError:
+            pass
+
+    def count_written(self, keys: int) -> None:
+        """Keys that were written through :meth:`call`."""
+        self._extra += keys
+
+    # -- lanes -----------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        shards = self.instance.topology.shards
+        if self._clustered:
+            if self.instance.topology.missing_slots:
+                raise UsageError(
+                    self.endpoint.label,
+                    "%d of the cluster's %d slots have no master" % (self.instance.topology.missing_slots, SLOTS),
+                    "Repair the cluster (CLUSTER INFO must say cluster_state:ok)",
+                )
+            self._map_slots()
+        elif self._proxied:
+            self._lane(self.instance.topology.entry)
+        else:
+            self._lane(shards[0].master)
+
+    def _map_slots(self) -> None:
+        table: List[Any] = [None] * SLOTS
+        for shard in self.instance.topology.shards:
+            for first, last in shard.slots:
+                table[first : last + 1] = [self._lane(shard.master)] * (last - first + 1)
+        self._by_slot = table
+
+    def _lane(self, address: Address) -> Lane:
+        lane = self._lanes.get(address)
+        if lane is None:
+            lane = self._lanes[address] = Lane(open_socket(self.endpoint, address), address, self._on_reply)
+            self._run_ids[address] = self._run_id(address)
+        return lane
+
+    def _run_id(self, address: Address) -> bytes:
+        """Which process it is; empty where that cannot be known (a proxy)."""
+        if self._proxied:
+            return b""
+        client = open_client(self.endpoint, address)
+        try:
+            text = ask(client, "INFO", "server")
+        except Exception as exc:  # translate passes on what is not a server's doing
+            raise translate(exc, address, "INFO") from exc
+        finally:
+            client.close()
+        for line in text.splitlines():
+            if line.startswith(b"run_id:"):
+                return line[7:]
+        return b""
+
+    def _only_lane(self) -> Lane:
+        return next(iter(self._lanes.values()))
+
+    def _lane_of(self, key: bytes) -> Lane:
+        return self._by_slot[key_slot(key)] if self._clustered else self._only_lane()
+
+    def _route(self, keys: List[bytes], frames: List[bytes]) -> None:
+        by_slot = self._by_slot
+        parts: Dict[Lane, List[bytes]] = {lane: [] for lane in self._lanes.values()}
+        for key, frame in zip(keys, frames):
+            parts[by_slot[key_slot(key)]].append(frame)
+        for lane, part in parts.items():
+            lane.queue(part, len(part) if self.framer.one_to_one else sum(map(keys_in, part)))
+
+    def _pump(self, limit: int) -> None:
+        self._patiently(limit)
+        if self._undone:
+            self._settle()
+        if self._failure:
+            raise self._failure
+
+    def _patiently(self, limit: int) -> None:
+        """Pump; a cut connection is opened again where nothing can have been lost."""
+        while True:
+            try:
+                pump(self._lanes.values(), limit)
+                return
+            except LostError as exc:
+                if self._failure:
+                    raise self._failure from exc
+                self._revive(next(lane for lane in self._lanes.values() if lane.broken), exc)
+
+    def _revive(self, broken: Lane, lost: LostError) -> None:
+        """Open a cut lane again and send its unanswered frames once more.
+
+        Only towards the very same server process: another one may have lost what was acknowledged before, and then only
+        a new run from the start can promise that nothing is missing. Writing an entry twice is harmless.
+        """
+        address = broken.address
+        for attempt in range(RECONNECTS):
+            time.sleep(0.1 * 2.5**attempt)
+            try:
+                run_id = self._run_id(address)
+                sock = open_socket(self.endpoint, address)
+                break
+            except ServerError as exc:
+                refused = exc.why
+        else:
+            raise LostError(
+                lost.what, "%s; %d tries to connect again failed (%s)" % (lost.why, RECONNECTS, refused), lost.remedy
+            )
+        if not run_id or run_id != self._run_ids[address]:
+            sock.close()
+            raise LostError(
+                lost.what,
+                "%s, and another server process answers there now: what was written before may be gone" % lost.why,
+                "Run again from the start; see the server's log for why it went away",
+            )
+        broken.close()
+        lane = Lane(sock, address, self._on_reply)
+        broken.hand_over(lane)
+        self.reconnects += 1
+        self._lanes[address] = lane
+        self._by_slot = [lane if owner is broken else owner for owner in self._by_slot]
+
+    # -- replies ---------------------------------------------------------------------------------------------------
+
+    def _on_reply(self, lane: Lane, db: int, frame: bytes, reply: Any) -> None:
+        if reply is None:
+            # SET with NX found the key.
+            reply = ErrorReply(b"BUSYKEY")
+        if not isinstance(reply, ErrorReply):
+            return
+        if reply.code == b"BUSYKEY" or reply.code in _LATER or reply.code in _ELSEWHERE:
+            self._undone.append(Undone(db, frame, reply))
+        elif self._failure is None:
+            self._failure = self._error(lane.address, frame, reply)
+
+    def _settle(self) -> None:
+        """Deal with frames that were not done at the first try, once nothing else is under way."""
+        self._patiently(0)
+        undone, self._undone = self._undone, []
+        for item in undone:
+            if self._failure:
+                return
+            args = arguments(item.frame)
+            reply = self._resend(item, args[1])
+            if reply is None or isinstance(reply, ErrorReply) and reply.code == b"BUSYKEY":
+                self._exists(item, args)
+            elif isinstance(reply, ErrorReply):
+                self._failure = self._error(self._lane_of(args[1]).address, item.frame, reply)
+            else:
+                self._extra += keys_in(item.frame)
+
+    def _exists(self, item: Undone, args: List[bytes]) -> None:
+        """A key is there already: skip it, or fail unless it is there with this very value."""
+        if self.policy == "fail" and not self._same_value(item.db, args):
+            self._failure = ConflictError(
+                "%s, key %s in db %d" % (self._lane_of(args[1]).address, show(args[1]), item.db),
+                "exists already with another value, and on_conflict is fail",
+                "Set on_conflict to replace or skip, or empty the target",
+            )
+            return
+        self.skipped += 1
+
+    def _same_value(self, db: int, args: List[bytes]) -> bool:
+        """Whether the target's key holds what this frame would write: then an earlier, interrupted run wrote it."""
+        theirs = call(self._lane_of(args[1]), [command("DUMP", args[1])], db)[0]
+        if not isinstance(theirs, bytes) or isinstance(theirs, ErrorReply):
+            return False
+        try:
+            kind, body, version = payload.split(theirs)
+            found, _end = values.decode(kind, body, 0, self.dialect.name)
+            if args[0].upper() == b"SET":
+                return isinstance(found, values.String) and found.value == args[2]
+            kind, body, version = payload.split(args[3])
+            wanted, _end = values.decode(kind, body, 0, self.dialect.name)
+        except CodecError:
+            return False
+        return values.canonical(found) == values.canonical(wanted)
+
+    def _resend(self, item: Undone, key: bytes) -> Any:
+        """Follow MOVED and ASK, wait out TRYAGAIN and the like: the final reply, or the last one when patience ends."""
+        deadline = time.monotonic() + PATIENCE
+        pause = 0.02
+        reply: Any = item.reply
+        while isinstance(reply, ErrorReply) and time.monotonic() < deadline:
+            if reply.code == b"ASK":
+                lane = self._lane(_address(reply, self._lane_of(key).address))
+                self.redirects += 1
+                reply = call(lane, [command("ASKING"), item.frame])[1]
+                continue
+            if reply.code == b"MOVED":
+                self.redirects += 1
+                self._moved(reply, self._lane_of(key).address)
+            elif reply.code in _LATER:
+                time.sleep(pause)
+                pause = min(1.0, 2 * pause)
+                if reply.code == b"CLUSTERDOWN":
+                    self._refresh()
+            else:
+                return reply
+            reply = call(self._lane_of(key), [item.frame], item.db)[0]
+        return reply
+
+    def _moved(self, reply: ErrorReply, asked: Address) -> None:
+        """One slot has a new master; the whole map is read again when that one was unknown."""
+        address = _address(reply, asked)
+        known = address in self._lanes
+        self._by_slot[int(reply.split()[1])] = self._lane(address)
+        if not known:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        topology = discover(self.endpoint)
+        for shard in topology.shards:
+            for first, last in shard.slots:
+                self._by_slot[first : last + 1] = [self._lane(shard.master)] * (last - first + 1)
+
+    def _error(self, address: Address, frame: bytes, reply: ErrorReply) -> ServerError:
+        args = arguments(frame)
+        name = args[0].decode("ascii", "replace")
+        key = args[1] if len(args) > 2 else None
+        return reply_error(reply.decode("utf-8", "replace"), address, name, key)
+
+
+def _address(reply: ErrorReply, asked: Address) -> Address:
+    """The address in ``MOVED 3999 127.0.0.1:6381``; an empty host means the one that was asked."""
+    text = reply.split()[2].decode("ascii", "replace")
+    host, _colon, port = text.rpartition(":")
+    return Address(host.strip("[]") or asked.host, int(port))
