@@ -4,8 +4,8 @@
 
 """Fixtures that give tests real servers. A server that cannot be had is an error, never a skipped test.
 
-``server``, ``cluster``, ``twemproxy``, ``sentinel`` and ``tcp_proxy`` start afresh and end with the test; ``shared_server``
-and ``shared_cluster`` live as long as the run and come emptied.
+``server``, ``cluster``, ``twemproxy``, ``sentinel`` and ``tcp_proxy`` start afresh and end with the test;
+``shared_server`` and ``shared_cluster`` live as long as the run and come emptied.
 """
 
 from __future__ import annotations
@@ -25,10 +25,6 @@ from ansible_collections.dcs.migration.tests.support.servers import (
     TcpProxy,
     Twemproxy,
 )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "matrix: needs servers beyond those that come as wheels (make matrix)")
 
 
 def _factory(kind: Callable[..., Any], stack: contextlib.ExitStack) -> Callable[..., Any]:

@@ -21,6 +21,7 @@ author:
   - DCS Migration contributors (@dcs-migration)
 extends_documentation_fragment:
   - dcs.migration.attributes
+  - dcs.migration.attributes.actiongroup_migration
   - dcs.migration.bucket
 attributes:
   check_mode:
@@ -33,8 +34,6 @@ attributes:
     support: full
     details:
       - Services that do not store user metadata cannot be compared with. There every file is sent each time, and the module warns.
-requirements:
-  - boto3
 options:
   bucket:
     description:
@@ -58,11 +57,15 @@ notes:
     may be charged. A lifecycle rule of the bucket that ends incomplete multipart uploads removes them.
 seealso:
   - module: dcs.migration.backup
+    description: Makes the backup files.
   - module: dcs.migration.backup_file_info
+    description: Looks inside them, also in the bucket.
   - module: dcs.migration.backup_import
+    description: Writes them into a target, also from the bucket.
 """
 
 EXAMPLES = r"""
+---
 - name: Upload the backup of each shard to OBS
   dcs.migration.bucket_upload:
     files:

@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +33,7 @@ from ansible_collections.dcs.migration.plugins.module_utils._bucket.upload impor
 from ansible_collections.dcs.migration.plugins.module_utils._errors import BucketError, FileError, UsageError
 from ansible_collections.dcs.migration.plugins.module_utils._source.files import BackupFile, local_files, open_objects
 from ansible_collections.dcs.migration.tests.support.modules import run_module
-from ansible_collections.dcs.migration.tests.support.servers import UP, S3Server, TcpProxy
+from ansible_collections.dcs.migration.tests.support.servers import UP, S3Server, TcpProxy, wait_until
 
 MIB = 1 << 20
 SMALL = random.Random(2).randbytes(100_003)
@@ -225,12 +224,18 @@ def test_an_upload_over_a_network_that_dies_leaves_nothing_visible(
 ) -> None:
     path = write(tmp_path / "dump.rdb", LARGE)
     broken = through(options, proxy)
-    proxy.throttle(20 * MIB)
-    threading.Timer(0.3, proxy.refuse).start()
+    proxy.throttle(4 * MIB)
+
+    def die() -> None:
+        wait_until(lambda: proxy.bytes[UP] > 3 * MIB, "the upload is under way")
+        proxy.refuse()
+
+    death = threading.Thread(target=die)
+    death.start()
     with pytest.raises(BucketError, match="cannot be reached") as caught:
         send(broken, path)
+    death.join()
     assert "dump.rdb" in caught.value.what
-    assert proxy.bytes[UP] > MIB
     assert keys(bucket) == []
     proxy.heal()
     assert send(broken, path).uploaded
@@ -252,12 +257,10 @@ def test_an_ended_process_leaves_nothing_visible(
     options: dict[str, Any], bucket: Bucket, proxy: TcpProxy, tmp_path: Path, number: signal.Signals
 ) -> None:
     path = write(tmp_path / "dump.rdb", LARGE)
-    proxy.throttle(10 * MIB)
+    proxy.throttle(4 * MIB)
     argv = ["http://%s" % proxy.address, options["bucket"], options["access_key"], options["secret_key"], str(path)]
     child = subprocess.Popen([sys.executable, "-c", SENDER, *argv], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
-    while proxy.bytes[UP] < 3 * MIB and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: proxy.bytes[UP] > 3 * MIB, "the upload is under way")
     child.send_signal(number)
     assert child.wait(30) != 0
     assert keys(bucket) == []
@@ -373,7 +376,7 @@ def test_a_stream_that_does_not_come_back_is_given_up(options: dict[str, Any], p
 def test_closing_early_frees_the_connection(bucket: Bucket, tmp_path: Path) -> None:
     send(bucket, write(tmp_path / "dump.rdb", LARGE))
     (backup,) = open_objects(bucket, ["dump.rdb"])
-    for _ in range(40):  # more than the pool holds
+    for _round in range(40):  # more than the pool holds
         blocks = backup.chunks(size=1000)
         next(blocks)
         blocks.close()  # type: ignore[attr-defined]

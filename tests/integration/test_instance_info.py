@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ansible_collections.dcs.migration.plugins.module_utils._errors import AuthError, ConnectError, ServerError, UsageError
 from ansible_collections.dcs.migration.plugins.module_utils._server.connect import open_client, open_socket
-from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint
+from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint, parse_address
 from ansible_collections.dcs.migration.plugins.module_utils._server.probe import Instance, probe
 from ansible_collections.dcs.migration.plugins.module_utils._server.versions import rdb_version_by_dump
 from ansible_collections.dcs.migration.tests.support.modules import run_module
@@ -199,7 +200,15 @@ def test_replconf_forbidden_by_acl() -> None:
         assert found.psync.supported is False and "REPLCONF" in found.psync.reason
 
 
+@pytest.mark.matrix
 def test_users_before_redis_6_have_no_names() -> None:
+    with RedisServer("redis-5.0", password=PASSWORD) as server:
+        assert look(server.address, username="default", password=PASSWORD).product.version.startswith("5.0")
+        with pytest.raises(AuthError, match="knows no users"):
+            look(server.address, username="joe", password=PASSWORD)
+
+
+def test_limits() -> None:
     with RedisServer("redis-6.2", password=PASSWORD, config={"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}) as server:
         found = look(server.address, password=PASSWORD)
         assert (found.maxmemory, found.maxmemory_policy) == (100 << 20, "allkeys-lru")
@@ -246,6 +255,8 @@ def test_sentinel(sentinel_password: str | None) -> None:
         assert found.topology.kind == "master_standby"
         assert str(found.topology.shards[0].master) == master.address
         assert [str(one) for one in found.topology.shards[0].replicas] == [replica.address]
+        with pytest.raises(UsageError, match="is a Sentinel"):
+            look(sentinel.address, password=sentinel_password)
         with pytest.raises(ServerError, match="does not watch a master named other"):
             look(sentinel.address, sentinel_service="other", password=PASSWORD)
 
@@ -322,6 +333,9 @@ def test_tls() -> None:
         with pytest.raises(ConnectError, match="ca_certs file"):
             look(server.address, tls=True, ca_certs=str(server.folder / "missing.pem"))
         endpoint = Endpoint.from_params({"addresses": [server.address], "password": PASSWORD, "tls": True, "ca_certs": ca})
+        plain = "127.0.0.1:%d" % server.plain_port
+        with pytest.raises(ServerError, match="set tls to false"):
+            open_client(replace(endpoint, addresses=()), parse_address(plain), connect_timeout=2)
         sock = open_socket(endpoint, endpoint.addresses[0], 5)
         sock.sendall(b"PING\r\n")
         assert sock.recv(64) == b"+PONG\r\n"

@@ -32,7 +32,16 @@ def _entries(write: Write) -> None:
     for number in range(1, 500):
         # The same fields let the server leave out the names, other fields do not.
         extra = (b"odd", b"x" * (number % 200)) if number % 7 == 0 else ()
-        write("XADD", b"stream:many", "%d-%d" % (1000 + number // 3, number), b"n", number, b"text", b"t%d" % number, *extra)
+        write(
+            "XADD",
+            b"stream:many",
+            "%d-%d" % (1000 + number // 3, number),
+            b"n",
+            number,
+            b"text",
+            b"t%d" % number,
+            *extra,
+        )
     for number in (3, 4, 5, 100, 101, 499):
         write("XDEL", b"stream:many", "%d-%d" % (1000 + number // 3, number))
     write("XADD", b"stream:big-ids", "18446744073709551614-18446744073709551615", b"", b"")
@@ -85,7 +94,20 @@ def _pending(write: Write, identity: Identity) -> None:
 def _deliver(write: Write, key: bytes, group: bytes, consumer: bytes, number: int) -> None:
     """Make an entry pending, at a time and count of our choosing, which reading it could not do."""
     when = _DELIVERED_MS + number * 1000
-    write("XCLAIM", key, group, consumer, 0, "%d-0" % number, "TIME", when, "RETRYCOUNT", number % 5 + 1, "FORCE", "JUSTID")
+    write(
+        "XCLAIM",
+        key,
+        group,
+        consumer,
+        0,
+        "%d-0" % number,
+        "TIME",
+        when,
+        "RETRYCOUNT",
+        number % 5 + 1,
+        "FORCE",
+        "JUSTID",
+    )
 
 
 def _empty(write: Write, identity: Identity) -> None:

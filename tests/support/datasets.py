@@ -52,7 +52,17 @@ _EDGE_INTEGERS = sorted(
 # Each width of a string's length.
 _EDGE_LENGTHS = (0, 1, 11, 12, 63, 64, 252, 253, 254, 255, 4095, 4096)
 # Look like integers, and must not become any.
-_ALMOST_INTEGERS = (b"007", b"+1", b" 1", b"1 ", b"-0", b"1.0", b"0x10", b"9223372036854775808", b"-9223372036854775809")
+_ALMOST_INTEGERS = (
+    b"007",
+    b"+1",
+    b" 1",
+    b"1 ",
+    b"-0",
+    b"1.0",
+    b"0x10",
+    b"9223372036854775808",
+    b"-9223372036854775809",
+)
 _EDGE_SCORES = ("inf", "-inf", 0, -1, 1.5, -2.25, 1e300, -1e300, 1e-300, 3.0000000000000004, 2**53, 0.1, 1234567890123)
 
 LIBRARIES = (
@@ -102,7 +112,8 @@ def populate_every_type(
 ) -> list[tuple[int, bytes]]:
     """Write every type in every encoding into each database; return (database, key) of all of it.
 
-    For a cluster pass its cluster client and ``databases=(0,)``; for twemproxy also ``streams=False`` and ``functions=False``.
+    For a cluster pass its cluster client and ``databases=(0,)``; for twemproxy also ``streams=False`` and
+    ``functions=False``.
     """
     identity = Identity(product, server_version)
     written: list[tuple[int, bytes]] = []

@@ -4,8 +4,8 @@
 
 """What a deployment holds, read through ordinary commands: an oracle that shares no code with the engine.
 
-    before = snapshot(source.client())
-    assert_same_data(before, snapshot(target.clients()))
+before = snapshot(source.client())
+assert_same_data(before, snapshot(target.clients()))
 """
 
 from __future__ import annotations
@@ -203,17 +203,18 @@ def _read_keys(client: redis.Redis, keys: list[bytes]) -> Snapshot:
 
 def _read(raw: redis.Redis, keys: list[bytes], identity: Identity) -> Iterator[tuple[bytes, Entry]]:
     exact = identity.version >= (7, 0)
-    pipeline = raw.pipeline(transaction=True)
-    pipeline.execute_command("TIME")
+    # Not in a transaction: in a cluster the keys are of many slots. So the clock is read beside each key.
+    pipeline = raw.pipeline(transaction=False)
     for key in keys:
         pipeline.execute_command("TYPE", key)
         pipeline.execute_command("PEXPIRETIME" if exact else "PTTL", key)
-    (seconds, micros), *replies = pipeline.execute()
-    base = 0 if exact else int(seconds) * 1000 + int(micros) // 1000
-    for key, type_, left in zip(keys, replies[::2], replies[1::2]):
+        pipeline.execute_command("TIME")
+    replies = pipeline.execute()
+    for key, type_, left, (seconds, micros) in zip(keys, replies[::3], replies[1::3], replies[2::3]):
         if type_ != b"none":
+            now = 0 if exact else int(seconds) * 1000 + int(micros) // 1000
             value = _value(raw, key, type_, identity)
-            yield key, Entry(type_.decode(), value, None if left < 0 else base + left)
+            yield key, Entry(type_.decode(), value, None if left < 0 else now + left)
 
 
 def _value(raw: redis.Redis, key: bytes, type_: bytes, identity: Identity) -> Any:
@@ -243,9 +244,7 @@ def _hash(raw: redis.Redis, key: bytes, identity: Identity) -> dict[bytes, Any]:
     for first in range(0, len(fields), 10_000):
         some = fields[first : first + 10_000]
         times += raw.execute_command("HPEXPIRETIME", key, "FIELDS", len(some), *some)
-    return {
-        field: (pairs[field], None if when < 0 else Milliseconds(when)) for field, when in zip(fields, times)
-    }
+    return {field: (pairs[field], None if when < 0 else Milliseconds(when)) for field, when in zip(fields, times)}
 
 
 def _stream(raw: redis.Redis, key: bytes, identity: Identity) -> dict[str, Any]:
@@ -279,7 +278,8 @@ def _pending(raw: redis.Redis, key: bytes, group: bytes, identity: Identity) -> 
     if identity.version >= (6, 0):
         whole = _pairs(raw.execute_command("XINFO", "STREAM", key, "FULL", "COUNT", 0))
         held = next(one for one in map(_pairs, whole[b"groups"]) if one[b"name"] == group)
-        return {entry[0]: (entry[1], Milliseconds(entry[2]), entry[3]) for entry in held[b"pel"]}
+        entries = held[b"pel"] if b"pel" in held else held[b"pending"]
+        return {entry[0]: (entry[1], Milliseconds(entry[2]), entry[3]) for entry in entries}
     pipeline = raw.pipeline(transaction=True)
     pipeline.execute_command("TIME")
     pipeline.execute_command("XPENDING", key, group, "-", "+", 1_000_000)

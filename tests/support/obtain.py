@@ -146,7 +146,7 @@ def _extract(archive: zipfile.ZipFile, pattern: str, path: Path) -> None:
 
 # pip wants a package's metadata even when it is only to fetch it, and would run a setup.py of 2014 for it.
 # This stands in for setuptools during the download and answers without running anything of the package.
-_METADATA_STAND_IN = '''
+_METADATA_STAND_IN = """
 import os
 
 class __legacy__:
@@ -165,7 +165,7 @@ class __legacy__:
 
 get_requires_for_build_wheel = __legacy__.get_requires_for_build_wheel
 prepare_metadata_for_build_wheel = __legacy__.prepare_metadata_for_build_wheel
-'''
+"""
 
 
 def _fetch_sdist(requirement: str, scratch: Path) -> Path:
@@ -176,9 +176,7 @@ def _fetch_sdist(requirement: str, scratch: Path) -> Path:
     into = scratch / "sdist"
     into.mkdir()
     options = ["--no-binary", ":all:", "--no-build-isolation", "--use-pep517"]
-    return _pip_download(
-        requirement, into, options, {"PYTHONPATH": str(shim.parent), "STAND_IN_PACKAGE": requirement}
-    )
+    return _pip_download(requirement, into, options, {"PYTHONPATH": str(shim.parent), "STAND_IN_PACKAGE": requirement})
 
 
 def from_sdist(folder: Path, package: str, version: str, check_rdb: str) -> None:

@@ -15,9 +15,7 @@ from .provision import SERVERS, WHEEL_SERVERS
 
 def server_params(*names: str) -> list[Any]:
     """These servers (all unless named) as parameters; those beyond the wheels carry the mark ``matrix``."""
-    return [
-        pytest.param(name, marks=() if name in WHEEL_SERVERS else pytest.mark.matrix) for name in names or SERVERS
-    ]
+    return [pytest.param(name, marks=() if name in WHEEL_SERVERS else pytest.mark.matrix) for name in names or SERVERS]
 
 
 def cluster_params() -> list[Any]:

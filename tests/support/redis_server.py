@@ -101,22 +101,27 @@ class ServerHandle(ABC):
         self.close()
 
 
-def answers(port: int) -> bool:
-    """Whether a server on that port answers a PING with anything but "still loading"."""
+def answers(port: int, password: str | None = None) -> bool:
+    """Whether a server on that port answers a PING with anything but "still loading".
+
+    Not logged in it would say that it wants a password, and not that it is loading.
+    """
+    login = b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n" % (len(password), password.encode()) if password else b""
     try:
-        with socket.create_connection(("127.0.0.1", port), 1) as sock:
-            sock.sendall(b"*1\r\n$4\r\nPING\r\n")
-            reply = sock.recv(64)
+        with socket.create_connection(("127.0.0.1", port), 1) as sock, sock.makefile("rb") as replies:
+            sock.sendall(login + b"*1\r\n$4\r\nPING\r\n")
+            lines = [replies.readline() for _command in range(2 if login else 1)]
     except OSError:
         return False
-    return bool(reply) and not reply.startswith(b"-LOADING")
+    return all(lines) and not lines[-1].startswith(b"-LOADING")
 
 
 class RedisServer(ServerHandle):
     """A server by its name in ``SERVERS``.
 
-    ``config``: lines of its configuration file; a list gives the same word several times. ``users_acl``: ACL users, such as
-    ``"alice on >pw ~* +@all"``. ``rename``: commands by their new names, "" to disable one. ``tls``: True, or certificates.
+    ``config``: lines of its configuration file; a list gives the same word several times. ``users_acl``: ACL users,
+    such as ``"alice on >pw ~* +@all"``. ``rename``: commands by their new names, "" to disable one. ``tls``: True, or
+    certificates.
     """
 
     def __init__(
@@ -152,7 +157,7 @@ class RedisServer(ServerHandle):
         if self._process is None:
             self._prepare()
         if self._process is not None:
-            self._process.start(lambda: answers(self.plain_port))
+            self._process.start(lambda: answers(self.plain_port, self.password))
         return self
 
     def _prepare(self) -> None:
@@ -299,7 +304,7 @@ class RedisServer(ServerHandle):
         return bytes(self.execute("DEBUG", "DIGEST"))
 
     def _finish_rehashing(self) -> None:
-        """Old servers crash when a digest meets a growing table (2.8.17 and 3.0.5 do); a look-up moves one bucket of it."""
+        """Old servers (2.8.17, 3.0.5) crash when a digest meets a growing table; a look-up moves one bucket of it."""
         for name, numbers in self.info("keyspace").items():
             client = self.client(db=int(name[len("db") :]))
             pipeline = client.pipeline(transaction=False)
@@ -335,5 +340,6 @@ class RedisServer(ServerHandle):
     def wait_for_link(self) -> None:
         """On a replica: wait until it has the data of its master."""
         wait_until(
-            lambda: self.info("replication").get("master_link_status") == "up", "%s has its master's data" % self.address
+            lambda: self.info("replication").get("master_link_status") == "up",
+            "%s has its master's data" % self.address,
         )

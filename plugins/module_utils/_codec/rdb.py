@@ -21,7 +21,8 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Tuple, Union
 from . import skip, types as t, wire
 from .crc64 import crc64
 from .errors import ChecksumError, CodecError, TruncatedError, UnsupportedError
-from .values import element_reader
+from .stream import Stream
+from .values import element_reader, module_name
 
 # type, key, value start, value end, start of a plain string's own bytes (else 0), expiry (ms since 1970) or None,
 # (b"IDLETIME", seconds) or (b"FREQ", counter) or None
@@ -86,9 +87,10 @@ class BigPart(NamedTuple):
 
 
 class BigEnd(NamedTuple):
-    """The value is complete; ``size`` is its serialized size in bytes."""
+    """The value is complete; ``size`` is its serialized size in bytes, ``stream`` what a stream has beside its nodes."""
 
     size: int
+    stream: Optional[Stream]
 
 
 Event = Union[Header, Aux, Function, ModuleAux, Batch, BigStart, BigPart, BigEnd]
@@ -180,8 +182,9 @@ class RdbScanner:
                     if elements:
                         yield BigPart(elements)
                     if complete:
+                        stream = getattr(self._reader, "stream", None)
                         self._reader = None
-                        yield BigEnd(base + pos - self._value_start)
+                        yield BigEnd(base + pos - self._value_start, stream)
                     else:
                         break
                 else:
@@ -228,6 +231,8 @@ class RdbScanner:
             self._need = min(self._need, self._total - self.offset)
 
     def _read_header(self, buf: bytes) -> int:
+        if len(buf) < _HEADER:
+            raise IndexError
         size = 6 if buf.startswith(b"VALKEY") else 5
         magic, digits = buf[:size], buf[size:_HEADER]
         if magic not in (b"REDIS", b"VALKEY") or not digits.isdigit():
@@ -348,7 +353,7 @@ class RdbScanner:
             module, pos = wire.read_length(buf, pos)
             pos = skip.module_values_end(buf, pos)
             self._check_end(buf, pos)
-            return pos, ModuleAux(wire.module_name(module))
+            return pos, ModuleAux(module_name(module))
         else:
             name = t.OPCODES[self.dialect].get(opcode)
             if name is None:
@@ -406,17 +411,16 @@ class RdbScanner:
             key, pos = wire.read_string(buf, pos + 1)
             value = pos
             length = 0
-            if kind == t.STRING:
-                if buf[pos] >= 0xC0:
-                    return None
+            if kind == t.STRING and buf[pos] < 0xC0:
                 length, pos = wire.read_length(buf, pos)
                 self._check_total(length, pos, base)
                 reader: Any = _StringReader(length)
+            elif kind == t.MODULE_2:
+                return None
             else:
-                reader = element_reader(kind, self.dialect)
-                if reader is None:
+                if kind == t.STRING or kind in _ONE_STRING:
                     self._check_total(skip.string_end(buf, pos) - pos, pos, base)
-                    return None
+                reader = element_reader(kind, self.dialect)
         except (IndexError, TruncatedError):
             return None
         self._reader = reader
@@ -430,6 +434,21 @@ class RdbScanner:
                 % (length, self._total - base - pos),
                 pos,
             )
+
+
+# Types whose whole value is one string: it says itself how long it is.
+_ONE_STRING = frozenset(
+    (
+        t.HASH_ZIPMAP,
+        t.LIST_ZIPLIST,
+        t.SET_INTSET,
+        t.ZSET_ZIPLIST,
+        t.HASH_ZIPLIST,
+        t.HASH_LISTPACK,
+        t.ZSET_LISTPACK,
+        t.SET_LISTPACK,
+    )
+)
 
 
 def _from_signed(raw: bytes) -> int:

@@ -169,7 +169,9 @@ OPCODES: Dict[str, Dict[int, str]] = {
     VALKEY: {**_COMMON_OPCODES, VALKEY_OP_SLOT_IMPORT: "slot_import", VALKEY_OP_UPDATE: "update"},
 }
 
-# product -> (first server version, RDB version it writes), newest first.
+# product -> (first server version, RDB version whose types it knows), newest first.
+# Redict 7.3 writes 12 into its files and payloads, but knows no type above 21 and accepts payloads of version 11:
+# as a target it is a server of version 11 (tried with Redict 7.3).
 SERVER_RDB_VERSIONS: Dict[str, Tuple[Tuple[Tuple[int, int], int], ...]] = {
     "redis": (
         ((8, 10), 15),
@@ -216,7 +218,7 @@ def loadable(type_byte: int, rdb_version: int, dialect: str, source_dialect: Opt
 
     ``source_dialect`` says whose type byte it is (left out: the server's own). The footer is another matter: give
     the payload the server's own version, which every server accepts. A module value (7) is loadable only where
-    that module is loaded too; the pre-release one (6) is refused by every release.
+    that module is loaded too. The pre-release one (6) is refused, and Redis 5.0 and 6.0 crash on it (tried).
     """
     if type_byte == MODULE_PRE_GA:
         return False

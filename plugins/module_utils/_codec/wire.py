@@ -67,6 +67,14 @@ def read_length(buf: bytes, pos: int) -> Tuple[int, int]:
 
 def read_string(buf: bytes, pos: int) -> Tuple[bytes, int]:
     """``(string, end)`` with integers turned into their digits and LZF undone."""
+    # Nearly every string is short and plain: one that is takes half the time of the others.
+    end = pos + 1
+    if end <= len(buf):
+        first = buf[pos]
+        if first < 0x40:
+            stop = end + first
+            if stop <= len(buf):
+                return bytes(buf[end:stop]), stop
     number, encoded, end = read_length_or_encoding(buf, pos)
     if not encoded:
         stop = end + number

@@ -15,20 +15,19 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from .._codec import types as t
 from .._codec.resp import ErrorReply, command
-from .._errors import FileError, MigrationError, UnsupportedTypeError, UsageError
+from .._errors import MigrationError
 from .._server.connect import reply_error
 from .._server.endpoint import Endpoint
-from .._server.probe import Instance, probe
+from .._server.probe import probe
 from .._sink.target import Target
 from .._source.files import BackupFile
-from .._source.inventory import Inventory, take
-from .._source.rdb_file import events
+from .._source.rdb_file import events, header
 from .big_key import Journal
 from .options import Options
 from .receipts import Receipts, Sample, still_due
 from .snapshot import SnapshotImport
+from .survey import Survey
 
 # So many sampled keys of a database may be gone before the target counts as emptied: applications delete keys too.
 _GONE_MAX = 0.5
@@ -60,6 +59,8 @@ class Importer:
         except MigrationError as exc:
             if self._target is not None:
                 self._target.drain()
+                if self._target.written:
+                    exc.why = "%s; %d keys were written before that" % (exc.why.rstrip("."), self._target.written)
             exc.result = self.result()  # type: ignore[attr-defined]
             raise
         finally:
@@ -88,8 +89,7 @@ class Importer:
 
     def _run(self, files: Sequence[BackupFile], check_mode: bool) -> None:
         options = self._options
-        instance = probe(self._endpoint)
-        self._target = target = Target(self._endpoint, instance, options.on_conflict)
+        self._target = target = Target(self._endpoint, probe(self._endpoint), options.on_conflict)
         lock = None if check_mode else self._receipts.prepare()
         pending = [file for file in files if not self._is_there(file)]
         if options.clear_target and pending:
@@ -98,8 +98,10 @@ class Importer:
         for file in files:
             if file not in pending:
                 self._files.append({"path": file.name, "status": "present"})
+        survey = Survey(target, self._selection)
         for file in pending:
-            self._look_through(file, instance)
+            if survey.is_needed(header(file)):
+                survey.refuse(file)
         if lock is None:
             self._files += [{"path": file.name, "status": "would be imported"} for file in pending]
             self._changed = bool(pending)
@@ -134,68 +136,6 @@ class Importer:
                 % (file.name, receipt.get("finished", "an earlier day"), sum(gone.values()), len(due))
             )
         return True
-
-    def _look_through(self, file: BackupFile, instance: Instance) -> None:
-        """Read the whole file first where it could hold what the target cannot; refuse it before anything is written."""
-        version, dialect = rdb_header(file)
-        if version == 0 or not self._is_risky(version, dialect):
-            return
-        inventory = take(file)
-        if not inventory.complete:
-            raise FileError(file.name, inventory.error or "is incomplete", "Make a new backup; nothing was written")
-        self._refuse_types(file, inventory, dialect)
-        self._refuse_databases(file, inventory)
-
-    def _is_risky(self, version: int, dialect: str) -> bool:
-        if self._target.one_db and not self._selection.only_db_0():
-            return True
-        known = t.TYPES[dialect]
-        return any(
-            info.since <= version and self._obstacle(number, dialect)
-            for number, info in known.items()
-            if info.kind != "module"
-        )
-
-    def _obstacle(self, type_byte: int, dialect: str) -> str:
-        """Why the target cannot hold this type in any form; empty when it can."""
-        target = self._target.dialect
-        if t.loadable(type_byte, target.rdb_version, target.name, dialect):
-            return ""
-        kind = t.kind_of(type_byte, dialect)
-        if kind == "stream" and not target.capabilities.streams:
-            return "streams came with Redis 5.0"
-        if type_byte in _FIELD_EXPIRY[dialect] and not target.capabilities.hash_field_ttl:
-            return "expiring hash fields came with Redis 7.4 and Valkey 9.0"
-        if kind in ("module", "array", None):
-            return "it has no such type"
-        return ""
-
-    def _refuse_types(self, file: BackupFile, inventory: Inventory, dialect: str) -> None:
-        refused = []
-        for type_byte, count in sorted(inventory.type_bytes.items()):
-            why = self._obstacle(type_byte, dialect)
-            if why:
-                refused.append("%d keys of type %s (%s)" % (count, t.type_name(type_byte, dialect), why))
-        if refused:
-            product = self._target.instance.product
-            raise UnsupportedTypeError(
-                file.name,
-                "the target (%s %s) cannot hold %s; nothing was written" % (product.name, product.version, ", ".join(refused)),
-                "Migrate to a newer target, or leave these keys out with exclude_keys",
-            )
-
-    def _refuse_databases(self, file: BackupFile, inventory: Inventory) -> None:
-        if not self._target.one_db:
-            return
-        for row in inventory.databases:
-            db = self._selection.db_of(row["db"])
-            if db and row["keys"]:
-                raise UsageError(
-                    file.name,
-                    "%d keys are in database %d, and the target has database 0 only; nothing was written"
-                    % (row["keys"], row["db"]),
-                    "Set db_map to {%d: 0}, or databases to those you want" % row["db"],
-                )
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -234,9 +174,3 @@ class Importer:
             },
             sample.keys,
         )
-
-
-_FIELD_EXPIRY = {
-    t.REDIS: (t.HASH_METADATA_PRE_GA, t.HASH_LISTPACK_EX_PRE_GA, t.HASH_METADATA, t.HASH_LISTPACK_EX),
-    t.VALKEY: (t.VALKEY_HASH_2,),
-}

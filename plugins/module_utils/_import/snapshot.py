@@ -15,12 +15,13 @@ from typing import Any, Callable, Iterable, Optional
 from .._codec import types as t
 from .._codec.rdb import Aux, Batch, BigEnd, BigPart, BigStart, Function, Header, ModuleAux
 from .._codec.resp import ErrorReply, command
-from .._errors import ConflictError, UnsupportedTypeError
+from .._errors import ConflictError
 from .._server.connect import reply_error
 from .._sink.target import Target
 from .big_key import BigKey, Journal, kind_of
 from .receipts import Sample
 from .selection import Selection
+from .survey import no_functions
 
 _TYPE_OF = itemgetter(0)
 _KEY_OF = itemgetter(1)
@@ -62,7 +63,7 @@ class SnapshotImport:
                 self._begin(event)
             elif kind is BigEnd:
                 if self._big is not None:
-                    self._big.end()
+                    self._big.end(event.stream)
                     self._big = None
             elif kind is Header:
                 self._dialect = event.dialect
@@ -109,11 +110,7 @@ class SnapshotImport:
         """Load one library on every master, under the policy for keys."""
         target = self._target
         if not target.dialect.capabilities.functions:
-            raise UnsupportedTypeError(
-                target.name,
-                "it holds functions, and the target has none (they came with Redis 7.0)",
-                "Migrate to a newer target, or delete the functions at the source (FUNCTION DELETE) and make a new backup",
-            )
+            raise no_functions(target.name)
         words = ["FUNCTION", "LOAD"] + ["REPLACE"] * (target.policy == "replace") + [code]
         for address, reply in target.call_all(command(*words)):
             if not isinstance(reply, ErrorReply):

@@ -107,7 +107,11 @@ def tls(facts: Facts) -> Optional[Check]:
     if bool(source.tls) == bool(facts.target.tls):
         return passed("tls", "both connections use TLS" if source.tls else "neither connection uses TLS")
     plain = "target" if source.tls else "source"
-    return warned("tls", "the connection to the %s is in plain text, the other uses TLS" % plain, "Use TLS for both if the network is not yours")
+    return warned(
+        "tls",
+        "the connection to the %s is in plain text, the other uses TLS" % plain,
+        "Use TLS for both if the network is not yours",
+    )
 
 
 def target_commands(facts: Facts) -> Optional[Check]:

@@ -89,7 +89,10 @@ _MEANINGS: Dict[str, _Meaning] = {
 
 # Lower-case parts of "ERR ..." lines, first match wins.
 _ERR_MEANINGS = (
-    ("max number of clients reached", _Meaning(ConnectError, "has no free connection left (maxclients)", "Raise maxclients or end idle clients")),
+    (
+        "max number of clients reached",
+        _Meaning(ConnectError, "has no free connection left (maxclients)", "Raise maxclients or end idle clients"),
+    ),
     ("invalid password", _MEANINGS["WRONGPASS"]),
     ("invalid username-password", _MEANINGS["WRONGPASS"]),
     ("operation not permitted", _MEANINGS["NOAUTH"]),
@@ -101,7 +104,10 @@ _ERR_MEANINGS = (
         "unsupported command",
         _Meaning(ReplyError, "does not offer the command", "The proxy or provider disabled it"),
     ),
-    ("unknown subcommand", _Meaning(ReplyError, "does not know the subcommand", "It is newer than the server, or disabled by the provider")),
+    (
+        "unknown subcommand",
+        _Meaning(ReplyError, "does not know the subcommand", "It is newer than the server, or disabled by the provider"),
+    ),
     (
         "dump payload version or checksum are wrong",
         _Meaning(ReplyError, "refuses the serialized value", "The value was made for a newer server version"),
@@ -269,7 +275,7 @@ def _translate_os(exc: BaseException, address: Address) -> Optional[MigrationErr
             "Set ca_certs to the CA that signed it, or validate_certs to false",
         )
     if isinstance(exc, ssl.SSLError):
-        reason = exc.reason or str(exc)
+        reason = getattr(exc, "reason", None) or str(exc)
         if "CERTIFICATE" in reason.upper() and "ALERT" in reason.upper():
             return ConnectError(what, "wants a client certificate (%s)" % reason, "Set client_cert and client_key")
         return ConnectError(what, "TLS failed: %s" % reason.replace("_", " ").lower(), _TLS_HINT)
@@ -278,6 +284,8 @@ def _translate_os(exc: BaseException, address: Address) -> Optional[MigrationErr
     if isinstance(exc, ConnectionRefusedError):
         return ConnectError(what, "refuses the connection", "Check host and port, and that the server listens on this address")
     if isinstance(exc, socket.timeout):
+        if "handshake" in str(exc):
+            return ConnectError(what, "does not answer the TLS greeting", _TLS_HINT)
         return _timeout(address)
     if isinstance(exc, (ConnectionResetError, BrokenPipeError)):
         return LostError(what, "cut the connection", _PLAIN_HINT)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
-from .._errors import AuthError, ConnectError, LostError, MigrationError, ReplyError, ServerError, UsageError
+from .._errors import AuthError, ConnectError, LostError, ReplyError, ServerError, UsageError
 from .connect import call, open_client, translate
 from .endpoint import Address, Endpoint
 from .info import Info, parse_info
@@ -71,26 +71,24 @@ def discover(endpoint: Endpoint) -> Topology:
     if endpoint.shards:
         return _discover_named_shards(endpoint)
     failures: List[ServerError] = []
-    standby: Optional[Info] = None
+    standby: Optional[Tuple[Address, Info]] = None
     for address in endpoint.addresses:
         try:
             info = read_info(endpoint, address)
         except (ConnectError, LostError) as exc:
             failures.append(exc)
             continue
+        if info is not None and info.text("redis_mode") == "sentinel":
+            raise UsageError(str(address), "is a Sentinel", "Set sentinel_service to the name of the master it watches")
         if info is None or endpoint.topology == "proxy_cluster" or info.is_proxy:
             return _proxy(endpoint, address, info)
         if info.flag("cluster_enabled"):
             return _discover_cluster(endpoint, address, info)
-        if info.text("role") == "slave" and len(endpoint.addresses) > 1 and standby is None:
-            standby = info  # another address is likely its master: no need to guess the way there
-            first_standby = address
-            continue
         if info.text("role") != "slave":
             return _single(endpoint, address, info)
-        return _single(endpoint, *_follow(endpoint, address, info), was_replica=True)
+        standby = standby or (address, info)  # one of the other addresses is likely its master
     if standby is not None:
-        return _single(endpoint, *_follow(endpoint, first_standby, standby), was_replica=True)
+        return _single(endpoint, *_follow(endpoint, *standby), was_replica=True)
     _raise_unreachable(endpoint, failures)
 
 
@@ -321,4 +319,4 @@ def _raise_unreachable(endpoint: Endpoint, failures: List[ServerError]) -> NoRet
     )
 
 
-__all__ = ["MigrationError", "Shard", "Topology", "discover", "read_info", "shards_from_slots"]
+__all__ = ["SLOT_COUNT", "Shard", "Topology", "discover", "read_info", "shards_from_slots"]

@@ -17,7 +17,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from .._codec import payload, types as t
 from .._codec.crc64 import calculator
-from .._codec.errors import CodecError
+from .._codec.errors import CodecError, UnsupportedError
 from .._codec.rdb import Batch, Entry
 from .._codec.resp import command
 from .._errors import FileError, UnsupportedTypeError
@@ -198,7 +198,7 @@ class Framer:
         kind, key, start, _end = entry[:4]
         what = "%s, key %s in db %d" % (self._name, show(key), batch.db)
         info = t.TYPES[self._source].get(kind)
-        if isinstance(exc, payload.UnsupportedError):
+        if isinstance(exc, UnsupportedError):
             return UnsupportedTypeError(
                 what,
                 "the target (RDB version %d) cannot hold it: %s" % (self._target.rdb_version, exc.reason),
@@ -210,15 +210,6 @@ class Framer:
             "its %s value is damaged at byte %d: %s" % (info.kind if info else "unknown", where, exc.reason),
             "Make a new backup, or leave the key out with exclude_keys",
         )
-
-    def set_frame(self, key: bytes, value: bytes, expire_ms: Optional[int]) -> bytes:
-        """SET of a string under the policy; an expiry needs ``set_pxat``."""
-        args: List[bytes] = [b"SET", key, value]
-        if self._policy != "replace":
-            args.append(b"NX")
-        if expire_ms is not None:
-            args += (b"PXAT", b"%d" % expire_ms)
-        return command(*args)
 
     def restore_frames(
         self,

@@ -46,7 +46,9 @@ def test_import(file_format: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", COLUMNS)
-@pytest.mark.parametrize(("provider", "source"), [*ONLINE, ("dcs", "master_standby"), ("self_hosted", "master_standby"), ("other", "master_standby")])
+@pytest.mark.parametrize(
+    ("provider", "source"), [*ONLINE, *((provider, "master_standby") for provider in ("dcs", "self_hosted", "other"))]
+)
 def test_online(provider: str, source: str, target: str) -> None:
     row = ONLINE[(provider, "single" if source == "master_standby" else source)]
     expected = row[COLUMNS[target]]

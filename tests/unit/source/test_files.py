@@ -335,14 +335,14 @@ def test_a_bomb_takes_no_memory(tmp_path: Path, kind: str) -> None:
     path = tmp_path / kind
     if kind == "a.zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped, zipped.open("zeros.rdb", "w") as out:
-            for _ in range(200):
+            for _part in range(200):
                 out.write(bytes(MIB))
     else:
         info = tarfile.TarInfo("zeros.rdb")
         info.size = size
         with gzip.open(path, "wb", 1) as zipped:
             zipped.write(info.tobuf())
-            for _ in range(200):
+            for _part in range(200):
                 zipped.write(bytes(MIB))
             zipped.write(bytes(1024))
     tracemalloc.start()
