@@ -172,6 +172,11 @@ stats:
         - Libraries of functions loaded.
       type: int
       sample: 1
+    commands:
+      description:
+        - Commands of AOF files that were executed.
+      type: int
+      sample: 0
     bytes:
       description:
         - Bytes of backup files that were read.

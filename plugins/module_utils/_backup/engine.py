@@ -25,6 +25,7 @@ from .plan import Job, Options, make_jobs
 from .shard import Outcome, ShardReader, StoppedError, as_result
 
 Result = Dict[str, Any]
+_KEPT = ("files", "method", "reason", "started")
 
 
 def take(endpoint: Endpoint, options: Options, check: bool = False, warn: Callable[[str], None] = lambda _text: None) -> Result:
@@ -42,9 +43,9 @@ def take(endpoint: Endpoint, options: Options, check: bool = False, warn: Callab
     topology = discover(endpoint)
     addresses = _addresses(endpoint, topology)
     manifest.check_source(known, addresses)
-    wanted = {"format": options.format, **({} if options.method == "auto" else {"method": _returned(options.method)})}
-    if manifest.is_fresh(known, options.max_age, **wanted):
-        return {"changed": False, **{name: known[name] for name in ("files", "method", "reason", "started")}} if known else {}
+    wanted = {"format": options.format, "asked": options.method, "read_from": options.read_from}
+    if known is not None and manifest.is_fresh(known, options.max_age, **wanted):
+        return {"changed": False, **{name: known[name] for name in _KEPT}}
     jobs = make_jobs(endpoint, topology, options)
     if check:
         _check_folder(options.dest)
@@ -66,13 +67,9 @@ def take(endpoint: Endpoint, options: Options, check: bool = False, warn: Callab
     finally:
         for note in notes:
             warn(note)
-    manifest.write({**{key: result[key] for key in ("files", "method", "reason", "started")}, **wanted, "addresses": sorted(addresses)})
+    manifest.write({**{name: result[name] for name in _KEPT}, **wanted, "addresses": addresses})
     manifest.remove_stale(known, [job.path for job in jobs])
     return result
-
-
-def _returned(method: str) -> str:
-    return method
 
 
 def _addresses(endpoint: Endpoint, topology: Topology) -> List[str]:
@@ -94,7 +91,7 @@ def _read_all(
     def read(job: Job, file: PartialFile) -> Outcome:
         if stop.is_set():
             raise StoppedError
-        return ShardReader(endpoint, job, options.method, note, stop).into(file)
+        return ShardReader(endpoint, job, options.method, options.format == "aof", note, stop).into(file)
 
     with ThreadPoolExecutor(max_workers=min(options.parallel, len(jobs)), thread_name_prefix="shard") as pool:
         futures: List[Future] = [pool.submit(read, job, file) for job, file in zip(jobs, files)]

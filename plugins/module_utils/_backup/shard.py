@@ -9,20 +9,22 @@
 from __future__ import annotations
 
 from threading import Event
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
 
-from .._codec.errors import CodecError
+from .._codec.errors import CodecError, UnsupportedError
 from .._errors import LostError, MigrationError, ReplyError
+from .._server.endpoint import Endpoint
 from .._sink.rdb_file import PartialFile, RdbFileSink
 from .._source.replica import FullSync, ReplicaLink, SyncRefusedError, open_full_sync
 from .._source.scan import ScanSource
+from .aof import AofConverter
 from .inspector import Inspector
 from .plan import Job
 
-from .._server.endpoint import Endpoint
-
 # A lost snapshot is asked for again this often: each costs the master a fork.
 ATTEMPTS = 3
+# The version of an empty file from a server that does not say its own: every server loads it.
+_PLAIN_RDB = 6
 
 
 class StoppedError(Exception):
@@ -51,8 +53,9 @@ class ShardReader:
     """Reads one shard. ``note`` hears what is worth a warning, ``stop`` ends the work early (StoppedError)."""
 
     def __init__(
-        self, endpoint: Endpoint, job: Job, method: str, note: Callable[[str], None], stop: Event
+        self, endpoint: Endpoint, job: Job, method: str, as_aof: bool, note: Callable[[str], None], stop: Event
     ) -> None:
+        self._as_aof = as_aof
         self._endpoint = endpoint
         self._job = job
         self._method = method
@@ -100,16 +103,23 @@ class ShardReader:
         job = self._job
         owned = frozenset(slot for first, last in job.slots for slot in range(first, last + 1)) if job.importing else None
         inspector: Optional[Inspector] = None
+        output: Union[PartialFile, AofConverter] = file
         try:
             for piece in link.payload():
                 self._check_stop()
                 if inspector is None:
                     inspector = Inspector(link.length, owned)
-                file.write(piece)
+                    output = self._output(file, link.length)
+                output.write(piece)
                 inspector.feed(piece)
             if inspector is None:
                 raise LostError(str(job.address), "sent an empty snapshot", "Look at its log and run again")
             inspector.close()
+            if isinstance(output, AofConverter):
+                output.close()
+        except UnsupportedError as exc:
+            # The inspector swallows these: it was the conversion that met a type it does not know.
+            raise ReplyError(str(job.address), "its data cannot be written as commands: %s" % exc, "Set format to rdb") from exc
         except CodecError as exc:
             raise _OwnFormatError("its snapshot is damaged or in a format of its own: %s" % exc) from exc
         if inspector.uncounted:
@@ -133,7 +143,8 @@ class ShardReader:
         job = self._job
         databases: Dict[int, int] = {}
         with ScanSource(self._endpoint, job.address, job.product, job.slots, job.is_replica, self._note) as source:
-            sink = RdbFileSink(file, job.product, tuple(source.functions()))
+            output = self._output(file)
+            sink = RdbFileSink(output, job.product, tuple(source.functions()))
             for entry in source.entries():
                 self._check_stop()
                 databases[entry.db] = databases.get(entry.db, 0) + 1
@@ -142,13 +153,19 @@ class ShardReader:
                     sink.add(entry.db, entry.key, entry.type_byte, entry.body, entry.expire_ms, version)
                 else:
                     sink.add_parts(entry.db, entry.key, entry.type_byte, entry.parts, entry.expire_ms, version)
-            sink.close(job.product.rdb_version or 0)
+            sink.close(job.product.rdb_version or _PLAIN_RDB)
+            if isinstance(output, AofConverter):
+                output.close()
             if source.moved:
                 self._note(
                     "%s: %d keys moved to another node while they were read; they are in the file of either or of neither"
                     % (job.address, source.moved)
                 )
             return Outcome("scan", reason, source.keys, databases, sink.version or 0, self._attempts + 1)
+
+    def _output(self, file: PartialFile, total: Optional[int] = None) -> Union[PartialFile, AofConverter]:
+        """What takes the snapshot's bytes."""
+        return AofConverter(file, self._job.product, total) if self._as_aof else file
 
     def _check_stop(self) -> None:
         if self._stop.is_set():

@@ -28,7 +28,7 @@ ANNOTATION_MAX = 1024
 # "*2147483647" with its CRLF fits; anything longer is no length.
 _LENGTH_LINE = 16
 # From here on unfinished commands are looked at again only after half as many bytes more, so that the cost stays linear.
-_PATIENT_FROM = 1 << 20
+_PATIENT_FROM = 4096
 
 _STAR, _DOLLAR, _HASH, _CR = b"*$#\r"
 _NUMBERS: Dict[bytes, int] = {b"%d" % number: number for number in range(8192)}
@@ -91,6 +91,7 @@ class AofReader:
                         pos = self._annotation(buf, pos)
                         if not pos:
                             break
+                        start = pos
                         continue
                     raise CodecError("expected a command, found %r" % bytes(buf[pos : pos + 16]), pos)
                 end = find(b"\r\n", pos, pos + _LENGTH_LINE)
@@ -117,7 +118,7 @@ class AofReader:
                     pos = begin + length
                     if pos + 2 > size:
                         need = pos + 2
-                        self._check_total(need, length, base)
+                        self._check_total(base + need, length, base + start)
                         break
                     if buf[pos] != _CR or buf[pos + 1] != 10:
                         raise CodecError("an argument of %d bytes does not end where its length says" % length, begin)
@@ -182,9 +183,9 @@ class AofReader:
             raise CodecError("the %s is %d, more than the %d there can be" % (what, number, limit), pos)
         return number
 
-    def _check_total(self, need: int, length: int, base: int) -> None:
-        if self._total is not None and base + need > self._total:
-            raise self._truncated("the file ends inside an argument of %d bytes" % length, self.offset)
+    def _check_total(self, end: int, length: int, start: int) -> None:
+        if self._total is not None and end > self._total:
+            raise self._truncated("the file ends inside an argument of %d bytes" % length, start)
 
 
 # -- the manifest ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from __future__ import annotations
 import struct
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from . import skip, types as t, wire
+from . import claims, skip, types as t, wire
 from .crc64 import crc64
 from .errors import ChecksumError, CodecError, TruncatedError, UnsupportedError
 from .stream import Stream
@@ -135,6 +135,7 @@ class RdbScanner:
         self._crc = 0
         self._skippers: List[Optional[skip.Skipper]] = []
         self._reader: Any = None
+        self._reader_type = t.STRING
         self._value_start = 0
 
     def feed(self, data: bytes) -> Iterator[Event]:
@@ -186,6 +187,8 @@ class RdbScanner:
                         self._reader = None
                         yield BigEnd(base + pos - self._value_start, stream)
                     else:
+                        if len(buf) - pos >= self._big:
+                            self._check_total(claims.element_reach(self._reader_type, buf, pos) - pos, pos, base)
                         break
                 else:
                     pos, opcode = self._scan(buf, pos, out)
@@ -339,11 +342,11 @@ class RdbScanner:
         if opcode == t.OP_SELECTDB:
             self.db, pos = wire.read_length(buf, pos)
         elif opcode == t.OP_AUX:
-            key, pos = wire.read_string(buf, pos)
-            value, pos = wire.read_string(buf, pos)
+            key, pos = self._string(buf, pos)
+            value, pos = self._string(buf, pos)
             return pos, Aux(key, value)
         elif opcode == t.OP_FUNCTION2:
-            code, pos = wire.read_string(buf, pos)
+            code, pos = self._string(buf, pos)
             return pos, Function(code)
         elif opcode == t.OP_RESIZEDB:
             pos = skip.length_end(buf, skip.length_end(buf, pos))
@@ -351,6 +354,7 @@ class RdbScanner:
             pos = skip.length_end(buf, skip.length_end(buf, skip.length_end(buf, pos)))
         elif opcode == t.OP_MODULE_AUX:
             module, pos = wire.read_length(buf, pos)
+            self._check_total(claims.module_reach(buf, pos) - pos, pos, self.offset)
             pos = skip.module_values_end(buf, pos)
             self._check_end(buf, pos)
             return pos, ModuleAux(module_name(module))
@@ -408,24 +412,34 @@ class RdbScanner:
                 else:
                     return None
                 kind = buf[pos]
-            key, pos = wire.read_string(buf, pos + 1)
+            key, pos = self._string(buf, pos + 1)
             value = pos
             length = 0
             if kind == t.STRING and buf[pos] < 0xC0:
                 length, pos = wire.read_length(buf, pos)
                 self._check_total(length, pos, base)
                 reader: Any = _StringReader(length)
-            elif kind == t.MODULE_2:
-                return None
             else:
-                if kind == t.STRING or kind in _ONE_STRING:
-                    self._check_total(skip.string_end(buf, pos) - pos, pos, base)
+                self._check_total(claims.value_reach(kind, buf, pos) - pos, pos, base)
+                if kind == t.MODULE_2:
+                    return None
                 reader = element_reader(kind, self.dialect)
+        except _TooLong:
+            raise
         except (IndexError, TruncatedError):
             return None
         self._reader = reader
+        self._reader_type = kind
         self._value_start = base + value
         return BigStart(self.db, kind, key, length, expire, hint, base + entry), pos
+
+    def _string(self, buf: bytes, pos: int) -> Tuple[bytes, int]:
+        """As ``wire.read_string``; one that cannot end within the file is refused before its bytes are collected."""
+        try:
+            return wire.read_string(buf, pos)
+        except TruncatedError:
+            self._check_total(skip.string_end(buf, pos) - pos, pos, self.offset)
+            raise
 
     def _check_total(self, length: int, pos: int, base: int) -> None:
         if self._total is not None and base + pos + length > self._total:
@@ -434,21 +448,6 @@ class RdbScanner:
                 % (length, self._total - base - pos),
                 pos,
             )
-
-
-# Types whose whole value is one string: it says itself how long it is.
-_ONE_STRING = frozenset(
-    (
-        t.HASH_ZIPMAP,
-        t.LIST_ZIPLIST,
-        t.SET_INTSET,
-        t.ZSET_ZIPLIST,
-        t.HASH_ZIPLIST,
-        t.HASH_LISTPACK,
-        t.ZSET_LISTPACK,
-        t.SET_LISTPACK,
-    )
-)
 
 
 def _from_signed(raw: bytes) -> int:

@@ -189,21 +189,27 @@ def _stream(numbers: int, group_numbers: int, consumer_times: int) -> Skipper:
 
 def module_values_end(buf: bytes, pos: int) -> int:
     """The position after a module's tagged values and their end mark."""
-    while True:
-        tag = number(buf, pos)
-        pos = length_end(buf, pos)
-        if tag == t.MODULE_EOF:
-            return pos
-        if tag in (t.MODULE_SINT, t.MODULE_UINT):
-            pos = length_end(buf, pos)
-        elif tag == t.MODULE_FLOAT:
-            pos += 4
-        elif tag == t.MODULE_DOUBLE:
-            pos += 8
-        elif tag == t.MODULE_STRING:
-            pos = string_end(buf, pos)
-        else:
-            raise CodecError("a module value has the unknown tag %d" % tag, pos)
+    while number(buf, pos) != t.MODULE_EOF:
+        pos = module_value_end(buf, pos)
+    return length_end(buf, pos)
+
+
+def module_value_end(buf: bytes, pos: int) -> int:
+    """The position after one tagged value, which is not the end mark."""
+    tag = number(buf, pos)
+    end = length_end(buf, pos)
+    if end > len(buf):
+        # Half of the tag could look like another one.
+        raise IndexError
+    if tag in (t.MODULE_SINT, t.MODULE_UINT):
+        return length_end(buf, end)
+    if tag == t.MODULE_FLOAT:
+        return end + 4
+    if tag == t.MODULE_DOUBLE:
+        return end + 8
+    if tag == t.MODULE_STRING:
+        return string_end(buf, end)
+    raise CodecError("a module value has the unknown tag %d" % tag, pos)
 
 
 def _module_2(buf: bytes, pos: int) -> int:

@@ -13,7 +13,7 @@ through first. Only then the first byte is written.
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 from .._codec.resp import ErrorReply, command
 from .._errors import MigrationError
@@ -21,16 +21,19 @@ from .._server.connect import reply_error
 from .._server.endpoint import Endpoint
 from .._server.probe import probe
 from .._sink.target import Target
+from .._source.aof_file import RDB, AofStream, Unit, group
 from .._source.files import BackupFile
 from .._source.rdb_file import events, header
 from .big_key import Journal
 from .options import Options
 from .receipts import Receipts, Sample, still_due
+from .replay import AofImport
 from .snapshot import SnapshotImport
 from .survey import Survey
 
 # So many sampled keys of a database may be gone before the target counts as emptied: applications delete keys too.
 _GONE_MAX = 0.5
+_LOG_SAMPLE = 32
 
 
 class Importer:
@@ -51,6 +54,8 @@ class Importer:
         self._started = time.monotonic()
         self._target: Optional[Target] = None
         self._changed = False
+        self._commands = 0
+        self._lock: Optional[Any] = None
 
     def run(self, files: Sequence[BackupFile], check_mode: bool = False) -> Dict[str, Any]:
         """Import what has not been imported yet; the module's result. MigrationError with the partial one as ``result``."""
@@ -66,6 +71,8 @@ class Importer:
         finally:
             if self._target is not None:
                 self._target.close()
+            if self._lock is not None:
+                self._lock.close()
         return self.result()
 
     def result(self) -> Dict[str, Any]:
@@ -78,6 +85,7 @@ class Importer:
                 "skipped": target.skipped if target else 0,
                 "expired": target.expired if target else 0,
                 "functions": self._functions,
+                "commands": self._commands,
                 "bytes": self._bytes,
                 "seconds": round(time.monotonic() - self._started, 3),
                 "types": self._types,
@@ -88,37 +96,49 @@ class Importer:
         }
 
     def _run(self, files: Sequence[BackupFile], check_mode: bool) -> None:
-        options = self._options
-        self._target = target = Target(self._endpoint, probe(self._endpoint), options.on_conflict)
-        lock = None if check_mode else self._receipts.prepare()
-        pending = [file for file in files if not self._is_there(file)]
-        if options.clear_target and pending:
+        units = group(files)
+        self._target = target = Target(self._endpoint, probe(self._endpoint), self._options.on_conflict)
+        if not check_mode:
+            self._lock = self._receipts.prepare()
+        pending = [unit for unit in units if not self._is_there(unit)]
+        if self._options.clear_target and pending:
             # Emptying the target takes the other files' keys with it.
-            pending = list(files)
-        for file in files:
-            if file not in pending:
-                self._files.append({"path": file.name, "status": "present"})
-        survey = Survey(target, self._selection)
-        for file in pending:
-            if survey.is_needed(header(file)):
-                survey.refuse(file)
-        if lock is None:
-            self._files += [{"path": file.name, "status": "would be imported"} for file in pending]
+            pending = units
+        self._files += [{"path": unit.name, "status": "present"} for unit in units if unit not in pending]
+        work = [self._look_through(unit, target) for unit in pending]
+        if check_mode:
+            self._files += [{"path": unit.name, "status": "would be imported"} for unit in pending]
             self._changed = bool(pending)
             return
-        if options.clear_target and pending:
+        if self._options.clear_target and pending:
             self._clear(target)
-        for file in pending:
-            self._import(file, target)
-        lock.close()
+        for unit, log in zip(pending, work):
+            self._import(unit, log, target)
 
     # -- before the first byte -------------------------------------------------------------------------------------
 
-    def _is_there(self, file: BackupFile) -> bool:
+    def _look_through(self, unit: Unit, target: Target) -> Optional[AofImport]:
+        """Refuse what the target cannot hold; of an AOF, what is needed to write it later."""
+        survey = Survey(target, self._selection)
+        if unit.kind == RDB:
+            if survey.is_needed(header(unit.parts[0])):
+                survey.refuse(unit.name, events(unit.parts[0]))
+            return None
+        keep = None if self._selection.all_keys else self._selection.keep
+        log = AofImport(unit, target, self._selection.db_of, keep, self._receipts.journal + ".log")
+        log.check()
+        stream = AofStream(unit)
+        try:
+            survey.refuse(unit.name, stream.events())
+        finally:
+            stream.close()
+        return log
+
+    def _is_there(self, unit: Unit) -> bool:
         """Whether a receipt says so and the target does not contradict."""
         if self._options.force:
             return False
-        receipt = self._receipts.find(file)
+        receipt = self._receipts.find(unit)
         if receipt is None:
             return False
         due = still_due(receipt["sample"])
@@ -126,14 +146,14 @@ class Importer:
         total: Dict[int, int] = {}
         for db, key, _expire in due:
             total[db] = total.get(db, 0) + 1
-            if not self._target.call(key, db, [command("EXISTS", key)])[0]:
+            if not self._exists(db, key):
                 gone[db] = gone.get(db, 0) + 1
         if any(count > total[db] * _GONE_MAX for db, count in gone.items()):
             return False
         if gone:
             self._warn(
                 "%s was imported on %s; %d of %d sampled keys are gone since. Set force to import it again"
-                % (file.name, receipt.get("finished", "an earlier day"), sum(gone.values()), len(due))
+                % (unit.name, receipt.get("finished", "an earlier day"), sum(gone.values()), len(due))
             )
         return True
 
@@ -145,19 +165,28 @@ class Importer:
                 raise reply_error(reply.decode("utf-8", "replace"), address, "FLUSHALL")
         self._changed = True
 
-    def _import(self, file: BackupFile, target: Target) -> None:
-        target.for_file(file.name)
-        self._receipts.remove(file)
+    def _import(self, unit: Unit, log: Optional[AofImport], target: Target) -> None:
+        target.for_file(unit.name)
+        self._receipts.remove(unit)
         sample = Sample()
         snapshot = SnapshotImport(target, self._selection, Journal(self._receipts.journal), sample, self._warn)
-        row: Dict[str, Any] = {"path": file.name, "status": "incomplete"}
+        row: Dict[str, Any] = {"path": unit.name, "status": "incomplete"}
         self._files.append(row)
         before = (target.written, target.skipped, target.expired)
         try:
-            snapshot.run(events(file))
+            if log is None:
+                snapshot.run(events(unit.parts[0]))
+            else:
+                log.prepare()
+                snapshot.run(log.events())
+                done = log.run()
+                self._changed = self._changed or done.commands > 0
+                self._commands += done.commands
+                target.skipped += done.skipped_keys
+                self._sample_log(sample, target, log.plan.target_dbs())
             row["status"] = "imported"
         finally:
-            self._bytes += file.size
+            self._bytes += unit.size
             self._functions += snapshot.functions
             for kind, count in snapshot.types.items():
                 self._types[kind] = self._types.get(kind, 0) + count
@@ -165,12 +194,24 @@ class Importer:
             row["skipped"] = target.skipped - before[1]
             row["expired"] = target.expired - before[2]
         self._receipts.write(
-            file,
+            unit,
             {
-                "file": file.name,
+                "file": unit.name,
                 "target": self._endpoint.label,
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 **{name: row[name] for name in ("keys", "skipped", "expired")},
             },
             sample.keys,
         )
+
+    def _exists(self, db: int, key: bytes) -> bool:
+        return bool(self._target.call(key, db, [command("EXISTS", key)])[0])
+
+    def _sample_log(self, sample: Sample, target: Target, databases: Iterable[int]) -> None:
+        """The keys that a log leaves are known to the target only; those that stay stand for all."""
+        if target.instance.topology.kind == "proxy_cluster":
+            return
+        for db in databases:
+            for key in target.random_keys(db, _LOG_SAMPLE):
+                if target.call(key, db, [command("PTTL", key)])[0] == -1:
+                    sample.add_key(db, key, None)

@@ -21,7 +21,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from .._codec.rdb import Entry
 from .._errors import FileError, UsageError
-from .._source.files import BackupFile
+from .._source.aof_file import Unit
 
 # (database in the target, key, expiry in ms or None)
 Sampled = Tuple[int, bytes, Optional[int]]
@@ -72,34 +72,34 @@ class Receipts:
         """Where the name of a key under construction is kept."""
         return os.path.join(self._folder, "unfinished.json")
 
-    def find(self, file: BackupFile) -> Optional[Dict[str, Any]]:
+    def find(self, unit: Unit) -> Optional[Dict[str, Any]]:
         """The receipt of this content, None where there is none.
 
         The file is only read for its checksum when a receipt of the same size makes it worth while. A receipt that cannot be
         read costs another import, no more.
         """
-        if not any(self._size(name) == file.size for name in self._names()):
+        if not any(self._size(name) == unit.size for name in self._names()):
             return None
         try:
-            with open(self._path(file), encoding="utf-8") as handle:
+            with open(self._path(unit), encoding="utf-8") as handle:
                 receipt = json.load(handle)
             receipt["sample"] = [(db, base64.b64decode(key), expire) for db, key, expire in receipt["sample"]]
             return receipt
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, file: BackupFile, receipt: Dict[str, Any], sample: List[Sampled]) -> None:
+    def write(self, unit: Unit, receipt: Dict[str, Any], sample: List[Sampled]) -> None:
         """Keep a receipt; FileError."""
         stored = dict(receipt)
         stored["sample"] = [[db, base64.b64encode(key).decode("ascii"), expire] for db, key, expire in sample]
-        write_private(self._path(file), json.dumps(stored, indent=1))
+        write_private(self._path(unit), json.dumps(stored, indent=1))
 
-    def remove(self, file: BackupFile) -> None:
+    def remove(self, unit: Unit) -> None:
         """What the receipt said is about to change; FileError."""
-        if not any(self._size(name) == file.size for name in self._names()):
+        if not any(self._size(name) == unit.size for name in self._names()):
             return
         try:
-            os.unlink(self._path(file))
+            os.unlink(self._path(unit))
         except FileNotFoundError:
             pass
         except OSError as exc:
@@ -134,8 +134,8 @@ class Receipts:
     def _size(name: str) -> int:
         return int(name.split("-")[1])
 
-    def _path(self, file: BackupFile) -> str:
-        return os.path.join(self._folder, "%s-%d-%s.json" % (self._choice, file.size, _digest(file.identity())))
+    def _path(self, unit: Unit) -> str:
+        return os.path.join(self._folder, "%s-%d-%s.json" % (self._choice, unit.size, _digest(" ".join(part.identity() for part in unit.parts))))
 
 
 def _digest(text: str) -> str:

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from operator import itemgetter
-from typing import Dict, Tuple
+from typing import Any, Dict, Iterable, Tuple
 
 from .._codec import types as t
 from .._codec.rdb import Batch, BigStart, Function, Header
 from .._errors import UnsupportedTypeError, UsageError
 from .._sink.frames import show
 from .._sink.target import Target
-from .._source.files import BackupFile
-from .._source.rdb_file import events
 from .selection import Selection
 
 _TYPE_OF = itemgetter(0)
@@ -60,14 +58,14 @@ class Survey:
             return "" if target.capabilities.hash_field_ttl else "expiring hash fields came with Redis 7.4 and Valkey 9.0"
         return "it has no such type" if kind in ("module", "array", None) else ""
 
-    def refuse(self, file: BackupFile) -> None:
-        """Read the whole file; UnsupportedTypeError, UsageError or FileError for what must not be begun."""
+    def refuse(self, name: str, events: Iterable[Any]) -> None:
+        """Look through a whole snapshot; UnsupportedTypeError, UsageError or FileError for what must not be begun."""
         counts: Counter = Counter()
         examples: Dict[int, Tuple[int, bytes]] = {}
         elsewhere: Counter = Counter()
         dialect = t.REDIS
         whys: Dict[int, str] = {}
-        for event in events(file):
+        for event in events:
             kind = type(event)
             if kind is Batch:
                 db = self._selection.db_of(event.db)
@@ -95,10 +93,10 @@ class Survey:
                 reasons = {number: self.obstacle(number, dialect) for number in range(256)}
                 whys = {number: why for number, why in reasons.items() if why}
             elif kind is Function and not self._target.dialect.capabilities.functions:
-                raise no_functions(file.name)
+                raise no_functions(name)
         if counts:
             raise UnsupportedTypeError(
-                file.name,
+                name,
                 "the target (%s) cannot hold %s; nothing was written"
                 % (
                     self._product(),
@@ -113,7 +111,7 @@ class Survey:
         for number, count in sorted(elsewhere.items()):
             if count:
                 raise UsageError(
-                    file.name,
+                    name,
                     "%d keys are in database %d, and the target has database 0 only; nothing was written" % (count, number),
                     "Set db_map to {%d: 0}, or databases to those you want" % number,
                 )

@@ -29,6 +29,8 @@ try:
 except ImportError:  # replies are read in Python then, more slowly
     hiredis = None
 
+Several = Callable[[List[bytes], int, int], None]
+
 # Commands are handed to a lane in batches of about this size (bytes): large enough that a system call costs nothing per command.
 BATCH = 64 << 10
 # A position for commands that are ours and stand in no file.
@@ -108,19 +110,19 @@ class CommandLane(Lane):
                 error = _first_error(reply)
                 if error is not None:
                     self._fail(error)
-                self._advance(1)
+                self._advance(1, done=error is None)
         except CodecError as exc:
             raise self.lost(exc.reason) from exc
         self._advance(plain)
 
-    def _advance(self, count: int) -> None:
-        """``count`` commands were answered."""
+    def _advance(self, count: int, done: bool = True) -> None:
+        """``count`` commands were answered, ``done`` unless with an error."""
         while count:
             if not self._sent:
                 raise self.lost("it sent a reply that nobody asked for")
             head: Any = self._sent[0]
             step = min(count, len(head.frames) - head.done)
-            if self.failures:
+            if done and self.failures:
                 span = slice(head.done, head.done + step)
                 self.overtaking.extend(zip(head.offsets[span], head.frames[span]))
             head.done += step
@@ -139,13 +141,17 @@ class CommandLane(Lane):
 class CommandStream:
     """Send commands with :meth:`add`, wait for all of them with :meth:`drain`. ``where`` puts a position into words.
 
-    The first error is raised by whichever call notices it, with position, command and key; what had been sent behind it by then is done.
+    ``several(args, offset, db)`` does a command on several keys of a slot that is being moved: no node has all of them then, and none takes
+    the command before the move is over. The first error is raised by whichever call notices it, with position, command and key; what had been sent behind it by then is done.
     """
 
-    def __init__(self, target: Target, where: Callable[[int], str], commands: Commands) -> None:
+    def __init__(
+        self, target: Target, where: Callable[[int], str], commands: Commands, several: Optional[Several] = None
+    ) -> None:
         self._target = target
         self._where = where
         self._commands = commands
+        self._several = several
         self._lanes: Dict[Address, CommandLane] = {}
         self._by_slot: List[CommandLane] = []
         self._clustered = target.instance.topology.kind == "redis_cluster"
@@ -266,12 +272,18 @@ class CommandStream:
                 raise self.failed(failure)
         self._refuse_overtaken(failures, done)
         for failure in failures:
-            key = self._keys(failure.frame)[0]
-            reply = self._target._resend(Undone(failure.db, failure.frame, failure.reply), key)
-            error = _first_error(reply)
-            if error is not None:
-                raise self.failed(failure._replace(reply=error))
+            self._again(failure)
         self._connect()
+
+    def _again(self, failure: Failure) -> None:
+        keys = self._keys(failure.frame)
+        if self._several is not None and len(keys) > 1 and failure.reply.code in (b"ASK", b"TRYAGAIN"):
+            self._several(arguments(failure.frame), failure.offset, failure.db)
+            return
+        reply = self._target._resend(Undone(failure.db, failure.frame, failure.reply), keys[0])
+        error = _first_error(reply)
+        if error is not None:
+            raise self.failed(failure._replace(reply=error))
 
     def _refuse_overtaken(self, failures: List[Failure], done: List[Tuple[int, bytes]]) -> None:
         """A later command on the same key went well before this one: the order is lost, and so is the result."""

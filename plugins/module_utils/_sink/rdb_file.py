@@ -14,7 +14,7 @@ import hashlib
 import os
 import time
 from contextlib import suppress
-from typing import BinaryIO, Iterator, List, NoReturn, Optional, Tuple
+from typing import BinaryIO, Iterator, List, NoReturn, Optional, Protocol, Tuple
 
 from .._codec import types as t
 from .._codec.rdb import RdbWriter
@@ -160,6 +160,12 @@ def sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
+class Output(Protocol):
+    """What takes the file's bytes: a PartialFile, or what makes something else of them."""
+
+    def write(self, data: bytes) -> None: ...
+
+
 class _Writer(RdbWriter):
     """Also writes an entry whose body comes in parts."""
 
@@ -171,7 +177,7 @@ class _Writer(RdbWriter):
 class RdbFileSink:
     """Entries into an RDB file. The version has to be known at the first of them: a server writes the same into all payloads."""
 
-    def __init__(self, file: PartialFile, product: Product, functions: Tuple[bytes, ...] = ()) -> None:
+    def __init__(self, file: Output, product: Product, functions: Tuple[bytes, ...] = ()) -> None:
         self.version: Optional[int] = None
         self._file = file
         self._product = product
@@ -207,7 +213,7 @@ class RdbFileSink:
                 self._put(self._writer.function(code))
         elif rdb_version > (self.version or 0):
             raise FileError(
-                self._file.path,
+                "RDB file of %s %s" % (self._product.name, self._product.version),
                 "a value has RDB version %d, but the file was begun with %d" % (rdb_version, self.version or 0),
                 "The server was replaced meanwhile: run again",
             )

@@ -137,6 +137,13 @@ class Target:
         self.flush()
         return [(lane.address, call(lane, [frame])[0]) for lane in self._master_lanes()]
 
+    def random_keys(self, db: int, count: int) -> List[bytes]:
+        """Up to ``count`` keys of every master."""
+        self.flush()
+        frames = [command("RANDOMKEY")] * count
+        replies = [reply for lane in self._lanes.values() for reply in call(lane, frames, db)]
+        return sorted({reply for reply in replies if isinstance(reply, bytes) and not isinstance(reply, ErrorReply)})
+
     def _master_lanes(self) -> List[Lane]:
         """One lane to every master; behind a proxy those that were named in ``shards``, else the proxy itself."""
         if self._proxied and not self._behind:

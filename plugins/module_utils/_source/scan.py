@@ -41,6 +41,8 @@ _COUNT = 500
 # Keys in a window where the server does not tell sizes.
 _BLIND_WINDOW = 64
 _RECV = 256 << 10
+# PTTL counts from the moment it is executed: the server's clock is read again after so many keys, some ms at most.
+_TIME_EVERY = 16
 _FOOT = 10  # 2 bytes RDB version, 8 bytes CRC64
 _DISABLED = ("unknown command", "unsupported command", "not allowed", "not supported", "disabled", "forbidden")
 
@@ -231,7 +233,7 @@ class ScanSource:
         self._exact = product.compatible >= (7, 0)
         self._sizes = product.compatible >= (4, 0)
         self._largest = WINDOW_BYTES // _BLIND_WINDOW
-        self._clock_ahead = 0
+        self._now_ms = 0
         self._pipe = Pipe(endpoint, address)
         if read_only and self._slots:
             self._pipe.ask("READONLY")
@@ -326,7 +328,7 @@ class ScanSource:
             if self._is_foreign(key):
                 self._pipe.reply()
             reply = self._pipe.reply()
-            if isinstance(reply, ErrorReply) and reply.code not in (b"ASK", b"MOVED", b"TRYAGAIN"):
+            if isinstance(reply, ErrorReply) and reply.code not in _ELSEWHERE:
                 self._sizes = False
             sizes.append(reply if isinstance(reply, int) else 0)
         return sizes if self._sizes else None
@@ -343,19 +345,20 @@ class ScanSource:
     def _read(self, db: int, keys: List[bytes]) -> Iterator[Entry]:
         """One window: expiry and payload of each key."""
         pipe = self._pipe
-        head = b"" if self._exact else _TIME
         ttl = b"PEXPIRETIME" if self._exact else b"PTTL"
-        parts = [head]
+        parts = []
         foreign = [self._is_foreign(key) for key in keys]
-        for key, moving in zip(keys, foreign):
+        for number, (key, moving) in enumerate(zip(keys, foreign)):
+            if not self._exact and number % _TIME_EVERY == 0:
+                parts.append(_TIME)
             if moving:
                 parts += [_ASKING, command(ttl, key), _ASKING, command(b"DUMP", key)]
             else:
                 parts += [command(ttl, key), command(b"DUMP", key)]
         pipe.send(b"".join(parts))
-        if head:
-            self._set_clock(pipe.reply())
-        for key, moving in zip(keys, foreign):
+        for number, (key, moving) in enumerate(zip(keys, foreign)):
+            if not self._exact and number % _TIME_EVERY == 0:
+                self._set_clock(pipe.reply())
             entry = self._one(db, key, ttl.decode(), moving)
             if entry is not None:
                 self.keys += 1
@@ -366,13 +369,12 @@ class ScanSource:
         if moving:
             pipe.reply()
         left = pipe.reply()
-        arrived = time.time()
         if moving:
             pipe.reply()
         size = pipe.bulk_size()
         for reply, name in ((left, ttl), (size, "DUMP")):
             if isinstance(reply, ErrorReply):
-                if reply.code in (b"ASK", b"MOVED", b"TRYAGAIN"):
+                if reply.code in _ELSEWHERE:
                     self.moved += 1
                     return None
                 raise self._error(reply, name, key)
@@ -381,9 +383,7 @@ class ScanSource:
             return None
         self.bytes += size
         self._largest = max(size, self._largest * 7 // 8, 1)
-        expire = None
-        if left >= 0:
-            expire = left if self._exact else int(arrived * 1000) + self._clock_ahead + left
+        expire = None if left < 0 else left if self._exact else self._now_ms + left
         if size > BIG and self.rdb_version is not None:
             type_byte = pipe.take(1)[0]
             return Entry(db, key, expire, type_byte, None, self._parts(key, type_byte, size - 1 - _FOOT))
@@ -392,9 +392,11 @@ class ScanSource:
         return Entry(db, key, expire, payload[0], self._checked(key, payload))
 
     def _set_clock(self, reply: Any) -> None:
-        """How far the server's clock is ahead of ours, in ms."""
+        """What PTTL counts from: the server's clock, else ours."""
         if isinstance(reply, list) and len(reply) == 2:
-            self._clock_ahead = int(reply[0]) * 1000 + int(reply[1]) // 1000 - int(time.time() * 1000)
+            self._now_ms = int(reply[0]) * 1000 + int(reply[1]) // 1000
+        else:
+            self._now_ms = int(time.time() * 1000)
 
     def _checked(self, key: bytes, payload: bytes) -> bytes:
         """The body of a whole payload."""
@@ -449,4 +451,6 @@ class ScanSource:
 
 
 _ASKING = command("ASKING")
+# A key whose slot is being moved is on the other node by now.
+_ELSEWHERE = (b"ASK", b"MOVED", b"TRYAGAIN")
 _TIME = command("TIME")

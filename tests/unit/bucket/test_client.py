@@ -18,7 +18,8 @@ from botocore.stub import Stubber
 
 from ansible_collections.dcs.migration.plugins.module_utils._bucket.client import Bucket, explain, open_bucket
 from ansible_collections.dcs.migration.plugins.module_utils._bucket.objects import ObjectInfo, find, read_object
-from ansible_collections.dcs.migration.plugins.module_utils._errors import BucketError
+from ansible_collections.dcs.migration.plugins.module_utils._bucket.upload import PART, part_size
+from ansible_collections.dcs.migration.plugins.module_utils._errors import BucketError, UsageError
 
 OPTIONS = {"bucket": "backups", "access_key": "id", "secret_key": "secret", "endpoint_url": "https://s3.example.com"}
 CONTENT = b"0123456789"
@@ -203,3 +204,21 @@ def test_a_service_that_stays_broken_is_given_up(bucket: Bucket) -> None:
         with pytest.raises(BucketError, match="6 attempts in a row"):
             read(bucket, waits)
     assert waits == [0.5, 1.0, 3.0, 8.0, 16.0]
+
+
+def test_parts_stay_under_the_services_limit() -> None:
+    assert part_size(0) == part_size(9000 * PART) == PART
+    for size in (9000 * PART + 1, 10**12, 5 << 40):
+        assert part_size(size) > PART
+        assert -(-size // part_size(size)) <= 9000
+        assert part_size(size) % (1 << 20) == 0
+
+
+def test_missing_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    opened = open_bucket({**OPTIONS, "access_key": None, "secret_key": None})
+    with pytest.raises(BucketError, match="no credentials"):
+        find(opened, "dump.rdb")
+    opened.client.close()
+    with pytest.raises(UsageError, match="only one of the two"):
+        open_bucket({**OPTIONS, "access_key": None})

@@ -1,0 +1,313 @@
+# Copyright (c) 2026, dcs.migration contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the dcs.migration collection: no stability promise for other collections.
+
+"""An AOF into a target, as a server does when it loads one, in as many passes as it takes to write nothing that would be wrong.
+
+1. ``check``: every command is looked at, nothing is written (:mod:`.aof_plan`).
+2. Where the target is not empty, ``prepare`` asks which of the keys that the commands touch exist there. That set is all that stays in memory:
+   about 120 bytes and the key itself for each key that exists in both; nothing for keys of one side only, nothing at all for an empty target.
+3. ``run``: the commands go out. Under ``replace`` a key of that set is deleted right before the first command on it, so that INCR, APPEND and
+   the like start from nothing, and a second run gives what the first one gave. Under ``skip`` such a key is left alone with all its
+   commands. Under ``fail`` step 2 has raised.
+
+A target reads commands one by one, so a run that ends early leaves keys half built. With ``journal`` (a path) the set of step 2 is kept in a file
+until the run is complete, and a next run under ``skip`` or ``fail`` knows by it which keys are the earlier run's, to be built again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Set
+
+from .._codec.aof import Command
+from .._codec.commands import EVERY_MASTER, Spec
+from .._codec.rdb import Batch, BigEnd, BigPart, BigStart, Event
+from .._codec.resp import ErrorReply, command
+from .._codec.slots import key_slot
+from .._errors import FileError, UsageError
+from .._server.connect import reply_error
+from .._sink.commands import NOWHERE, CommandStream
+from .._sink.target import Target
+from .._source.aof_file import AofStream, Unit
+from .aof_conflicts import Conflicts, Keys, Skipper, find_conflicts, forget, db_of_entry, other_db, refuse_half_skipped
+from .aof_plan import DbOf, Keep, Plan, check
+from .aof_statements import Statement, Statements
+from .transplant import Transplant
+
+# A snapshot's key whose expiry is as near as this (ms) may or may not be written.
+_DOUBT_MS = 60_000
+
+class Replayed(NamedTuple):
+    """``commands`` sent (of ``total`` in the file), ``dropped`` for having no effect on what is taken, ``transplanted`` one by one,
+    ``skipped_keys`` left alone."""
+
+    total: int
+    commands: int
+    dropped: int
+    transplanted: int
+    skipped_keys: int
+
+
+class AofImport:
+    """One unit into one target: :meth:`check` and :meth:`prepare`, then write what :meth:`events` gives, then :meth:`run`.
+
+    ``db_of`` gives the target's database for one of the source (None: left out), ``keep`` whether a key is taken (None: all are).
+    """
+
+    def __init__(
+        self, unit: Unit, target: Target, db_of: DbOf, keep: Optional[Keep] = None, journal: Optional[str] = None
+    ) -> None:
+        self.unit = unit
+        self._target = target
+        self._db_of = db_of
+        self._keep = keep
+        self._journal = journal
+        self._plan: Optional[Plan] = None
+        self._conflicts = Conflicts()
+        self._stream: Optional[AofStream] = None
+
+    def check(self) -> Plan:
+        """Look through the unit; nothing is written. FileError, UsageError, UnsupportedTypeError."""
+        stream = AofStream(self.unit)
+        try:
+            for _event in stream.events():
+                pass
+            self._plan = check(stream.commands(), self._target, self._db_of, self._keep, stream.where)
+        finally:
+            stream.close()
+        return self._plan
+
+    @property
+    def plan(self) -> Plan:
+        """What :meth:`check` found."""
+        return self._plan or self.check()
+
+    def prepare(self) -> None:
+        """Ask the target which keys it has already; right before writing. ConflictError, UsageError, ServerError."""
+        plan = self._plan or self.check()
+        stream = AofStream(self.unit)
+        try:
+            self._conflicts = find_conflicts(stream, self._target, plan, self._journal)
+        finally:
+            stream.close()
+        if any(self._conflicts.leave.values()):
+            stream = AofStream(self.unit)
+            try:
+                for _event in stream.events():
+                    pass
+                refuse_half_skipped(stream.commands(), self._target, plan, self._conflicts)
+            finally:
+                stream.close()
+
+    def events(self) -> Iterator[Event]:
+        """The snapshot before the commands, for whoever writes snapshots; databases are those at the end of the log."""
+        plan = self._plan or self.check()
+        self._stream = AofStream(self.unit)
+        return watch(self._stream.events(), self._target, plan, self._conflicts)
+
+    def run(self) -> Replayed:
+        """Send the commands; :meth:`events` must have been exhausted. MigrationError."""
+        plan = self._plan or self.check()
+        if self._stream is None:
+            for _event in self.events():
+                raise FileError(self.unit.name, "begins with a snapshot that was not written", "Report this defect")
+        stream = self._stream
+        if stream is None:
+            raise FileError(self.unit.name, "was not opened", "Report this defect")
+        try:
+            done = replay(stream.commands(), self._target, plan, self._conflicts)
+        finally:
+            stream.close()
+        forget(self._journal)
+        return done
+
+
+# -- the snapshot before the commands ------------------------------------------------------------------------------------------
+
+
+def watch(events: Iterable[Event], target: Target, plan: Plan, conflicts: Conflicts) -> Iterator[Event]:
+    """Pass on the events with the databases they belong to at the end; what a later FLUSHDB emptied, and keys to leave alone, are left out.
+
+    Keys that it writes are not deleted again before their first command.
+    """
+    if target.policy != "replace":
+        _clear_all(target, conflicts.clear)
+    leaving = False
+    for event in events:
+        if type(event) is Batch:
+            db = db_of_entry(event.db, plan)
+            if db is None:
+                continue
+            entries = event.entries
+            leave, clear = conflicts.leave.get(db), conflicts.clear.get(db)
+            if leave:
+                entries = [entry for entry in entries if entry[1] not in leave]
+                target.skipped += len(event.entries) - len(entries)
+            if clear:
+                _written(target, db, clear, [(entry[1], entry[5]) for entry in entries])
+            yield event._replace(db=plan.final(event.db, 0), entries=entries)
+        elif type(event) is BigStart:
+            db = db_of_entry(event.db, plan)
+            leaving = db is None or event.key in conflicts.leave.get(db, ())
+            if not leaving:
+                _written(target, db or 0, conflicts.clear.get(db or 0) or set(), [(event.key, event.expire_ms)])
+                yield event._replace(db=plan.final(event.db, 0))
+        elif not (leaving and type(event) in (BigPart, BigEnd)):
+            yield event
+
+
+def _written(target: Target, db: int, clear: Set[bytes], keys: List[Any]) -> None:
+    """Keys the snapshot writes need not be cleared; those that may have expired by now, and are not written then, are cleared at once."""
+    soon = target.now_ms() + _DOUBT_MS
+    doubtful = [key for key, expire in keys if expire is not None and expire <= soon and key in clear]
+    for key in doubtful:
+        target.call(key, db, [command("DEL", key)])
+    clear.difference_update(key for key, _expire in keys)
+
+
+def _clear_all(target: Target, clear: Keys) -> None:
+    for db, keys in clear.items():
+        for key in keys:
+            target.call(key, db, [command("DEL", key)])
+        keys.clear()
+
+
+# -- the commands --------------------------------------------------------------------------------------------------------------
+
+
+def replay(commands: Iterable[Command], target: Target, plan: Plan, conflicts: Optional[Conflicts] = None) -> Replayed:
+    """Send the commands of a checked file to the target, in order. MigrationError; after one the target's keys are incomplete."""
+    transplant = Transplant(target, plan.commands, plan.where)
+    stream = CommandStream(target, plan.where, plan.commands, transplant.run)
+    try:
+        writer = _Writer(target, plan, conflicts or Conflicts(), stream, transplant)
+        statements = Statements(commands, plan, target.dialect)
+        writer.run(statements)
+        stream.drain()
+    finally:
+        stream.close()
+    return Replayed(plan.count, writer.sent, statements.dropped, transplant.count, writer.skipped)
+
+
+class _Writer:
+    """Sends statements: as they are where the target takes them, else cut by slot or transplanted."""
+
+    def __init__(
+        self, target: Target, plan: Plan, conflicts: Conflicts, stream: CommandStream, transplant: Transplant
+    ) -> None:
+        self.sent = 0
+        self._target = target
+        self._plan = plan
+        self._conflicts = conflicts
+        self._stream = stream
+        self._skipper = Skipper(plan, conflicts.leave)
+        self._leaving = any(conflicts.leave.values())
+        self._transplant = transplant
+        if target.one_db:
+            self._transplant.sweep()
+
+    @property
+    def skipped(self) -> int:
+        """Keys left alone."""
+        return sum(map(len, self._skipper.skipped.values()))
+
+    def run(self, statements: Statements) -> None:
+        add = self._stream.add
+        whole = not self._target.one_db
+        careful = bool(self._conflicts)
+        open_unit = 0
+        last_db = 0
+        for statement in statements:
+            db, _source, args, frame, offset, spec, unit = statement
+            if unit != open_unit:
+                # A transaction stays one where the target has but one master.
+                if whole and open_unit:
+                    add(b"", last_db, command("EXEC"), offset)
+                if whole and unit:
+                    add(b"", db, command("MULTI"), offset)
+                open_unit = unit
+            last_db = db
+            if spec.scope == EVERY_MASTER:
+                self._everywhere(args, spec, offset)
+                continue
+            self.sent += 1
+            if careful:
+                rest = self._careful(statement)
+                if rest is None:
+                    self.sent -= 1
+                    continue
+                if rest is not args:
+                    args, frame = rest, command(*rest)
+            if whole:
+                add(b"", db, frame, offset)
+            elif spec.one_key:
+                add(args[1], db, frame, offset)
+            else:
+                self._route(db, args, frame, offset, spec)
+        if whole and open_unit:
+            add(b"", last_db, command("EXEC"), offset)
+        self._target.skipped += self.skipped
+
+    def _careful(self, statement: Statement) -> Optional[List[bytes]]:
+        """Clear the keys of a statement that have to be, and take out those that are to be left alone."""
+        db, _source, args, _frame, _offset, spec, _unit = statement
+        rest: Optional[List[bytes]] = args
+        if self._leaving:
+            rest = self._skipper.rest(statement)
+            if rest is None:
+                return None
+        clear = self._conflicts.clear.get(db)
+        if clear:
+            for pos in spec.find(rest or args):
+                self._clear((rest or args)[pos], db, clear, db)
+        other = other_db(args, spec)
+        if other is not None:
+            self._clear(args[2 if spec.name == b"COPY" else 1], other, self._conflicts.clear.get(other) or set(), db)
+        return rest
+
+    def _clear(self, key: bytes, db: int, clear: Set[bytes], back: int) -> None:
+        if key in clear:
+            clear.discard(key)
+            self._stream.add(key, db, command("DEL", key), NOWHERE)
+
+    def _route(self, db: int, args: List[bytes], frame: bytes, offset: int, spec: Spec) -> None:
+        """A command that may have several keys, on a target with several masters."""
+        positions = spec.find(args)
+        slots = {key_slot(args[pos]) for pos in positions}
+        if spec.per_key and len(positions) > 1:
+            for part in self._plan.commands.split(args, key_slot).values():
+                self._stream.add_group(part[1], db, command(*part), offset)
+        elif len(slots) == 1:
+            send = self._stream.add if len(positions) == 1 else self._stream.add_group
+            send(args[positions[0]], db, frame, offset)
+        else:
+            self._stream.drain()
+            self._transplant.run(args, offset, db)
+
+    def _everywhere(self, args: List[bytes], spec: Spec, offset: int) -> None:
+        """SCRIPT LOAD and changes of functions; what else SCRIPT does is of the one server only."""
+        word = args[1].upper() if len(args) > 1 else b""
+        if spec.name == b"SCRIPT":
+            if word != b"LOAD" or self._target.instance.topology.kind == "proxy_cluster":
+                return
+        elif word not in (b"LOAD", b"DELETE", b"FLUSH", b"RESTORE"):
+            return
+        elif word in (b"FLUSH", b"RESTORE") and self._target.instance.functions:
+            raise UsageError(
+                "%s, FUNCTION %s" % (self._plan.where(offset), word.decode("ascii")),
+                "the target had functions before, and would lose them",
+                "Delete them (FUNCTION FLUSH) if they are not needed, or let the source rewrite its AOF (BGREWRITEAOF)",
+            )
+        elif word == b"LOAD" and self._target.policy == "replace" and args[2].upper() != b"REPLACE":
+            args = [*args[:2], b"REPLACE", *args[2:]]
+        self._stream.drain()
+        for address, reply in self._target.call_all(command(*args)):
+            if isinstance(reply, ErrorReply) and not (self._target.policy == "skip" and b"already exists" in reply):
+                error = reply_error(reply.decode("utf-8", "replace"), address, "%s %s" % (spec.name.decode(), word.decode()))
+                raise type(error)("%s, %s" % (self._plan.where(offset), error.what), error.why, error.remedy)
+        self.sent += 1
+
+
+__all__ = ["AofImport", "Conflicts", "Replayed", "check", "find_conflicts", "replay", "watch"]

@@ -1,0 +1,226 @@
+# Copyright (c) 2026, dcs.migration contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What ``make demo`` shows: a Redis with several databases moves into a Valkey cluster, by way of a bucket, with the real playbooks.
+
+Everything runs on the loopback interface and in a temporary folder, and ends with this program. The log of Ansible stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+
+from ansible_collections.dcs.migration.tests.e2e.playbooks import Run, run_playbook, write_inventory
+from ansible_collections.dcs.migration.tests.support.logical import Snapshot, differences, snapshot
+from ansible_collections.dcs.migration.tests.support.realistic import populate_realistic
+from ansible_collections.dcs.migration.tests.support.servers import RedisCluster, RedisServer, S3Server
+
+PAIR = "orders"
+BUCKET = "backups"
+PASSWORDS = ("source-password-1842", "target-password-7309")
+# Readings of one expiry on two servers, one of which tells only what is left of it.
+TTL_TOLERANCE_MS = 50
+WIDTH = 100
+
+
+class DemoError(Exception):
+    """Something was not as it must be."""
+
+
+def heading(text: str) -> None:
+    print("\n%s\n%s" % (text, "-" * len(text)), flush=True)
+
+
+def say(text: str) -> None:
+    print(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    "), flush=True)
+
+
+class Demo:
+    """The servers, the inventory and the log."""
+
+    def __init__(self, work: Path, log: TextIO, keys: int, stack: ExitStack) -> None:
+        self._work = work
+        self._log = log
+        self._keys = keys
+        self._source = stack.enter_context(RedisServer("redis-6.2", password=PASSWORDS[0]))
+        self._target = stack.enter_context(RedisCluster("valkey-9.1", password=PASSWORDS[1]))
+        self._s3 = stack.enter_context(S3Server())
+        (self._s3.root / BUCKET).mkdir()
+
+    def run(self) -> None:
+        self._fill()
+        self._show_inventory()
+        self._preflight()
+        rehearsal = self._play("3. Rehearse it: --check", "import_from_instance", "--check")
+        self._require(self._target_keys() == 0, "the rehearsal wrote into the target")
+        self._require(rehearsal.status == 0, "the rehearsal failed")
+        first = self._play("4. Migrate: backup, bucket, import", "import_from_instance", "-v")
+        self._require(first.status == 0, "the migration failed")
+        second = self._play("5. Run it again: nothing left to do", "import_from_instance")
+        self._require(second.status == 0 and second.recap[PAIR]["changed"] == 0, "the second run was not without changes")
+        self._prove(first.value("dcs_migration_result"))
+
+    # -- before ----------------------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        heading("1. The servers")
+        began = time.monotonic()
+        populate_realistic(self._source.client(), self._keys)
+        seconds = time.monotonic() - began
+        databases = self._source.info("keyspace")
+        say("source: Redis %s on %s" % (self._source.info("server")["redis_version"], self._source.address))
+        say("target: Valkey %d.%d cluster of three masters on %s" % (*self._target.version, ", ".join(self._target.addresses)))
+        say("bucket: %s, on an S3 service on %s" % (BUCKET, self._s3.endpoint_url))
+        say(
+            "%s keys written into the source in %.1f s: %s"
+            % (
+                format(sum(one["keys"] for one in databases.values()), ","),
+                seconds,
+                ", ".join("%s %s (%s with expiry)" % (name, one["keys"], one["expires"]) for name, one in databases.items()),
+            )
+        )
+
+    def _pair(self, **more: Any) -> dict[str, Any]:
+        return {
+            "dcs_migration_source": {"addresses": [self._source.address], "password": PASSWORDS[0]},
+            "dcs_migration_target": {
+                "addresses": self._target.addresses,
+                "password": PASSWORDS[1],
+                "topology": "redis_cluster",
+            },
+            "dcs_migration_bucket": {
+                "bucket": BUCKET,
+                "endpoint_url": self._s3.endpoint_url,
+                "region": self._s3.region,
+                "access_key": self._s3.access_key,
+                "secret_key": self._s3.secret_key,
+            },
+            "dcs_migration_state_dir": str(self._work / "state"),
+            **more,
+        }
+
+    def _inventory(self, **more: Any) -> None:
+        self._path = write_inventory(self._work / "inventory.yml", {"all": {"hosts": {PAIR: self._pair(**more)}}})
+
+    def _show_inventory(self) -> None:
+        heading("2. Preflight: what will not work, before the first byte")
+        self._inventory()
+        text = yaml.safe_dump({PAIR: self._pair()}, sort_keys=False, width=WIDTH)
+        for secret in (*PASSWORDS, self._s3.access_key, self._s3.secret_key):
+            text = text.replace(secret, "********")
+        print(textwrap.indent(text.replace(str(self._work), "..."), "  | "), flush=True)
+
+    def _preflight(self) -> None:
+        say("The source uses three databases, a cluster has one:")
+        refused = self._play(None, "preflight")
+        self._require(refused.status != 0 and self._target_keys() == 0, "the preflight did not refuse")
+        say("With dcs_migration_db_map: {0: 0, 1: 0, 2: 0} in the inventory (no key name occurs in two of them):")
+        self._inventory(dcs_migration_db_map={"0": 0, "1": 0, "2": 0})
+        self._require(self._play(None, "preflight").status == 0, "the preflight refused")
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def _play(self, title: str | None, name: str, *options: str) -> Run:
+        if title:
+            heading(title)
+        playbook = "dcs.migration." + name
+        print("  $ ansible-playbook %s" % " ".join([playbook, "-i inventory.yml", *options]), flush=True)
+        run = run_playbook(playbook, self._path, *options, work=self._work)
+        self._log.write("$ ansible-playbook %s\n%s\n" % (" ".join([playbook, *options]), run.output))
+        self._log.flush()
+        for message in run.messages:
+            print(textwrap.fill(message, WIDTH, initial_indent="    ", subsequent_indent="      "))
+        counts = run.recap.get(PAIR, {})
+        shown = ("ok", "changed", "failed")
+        print("    %s   (%.1f s)\n" % (" ".join("%s=%d" % (name, counts.get(name, 0)) for name in shown), run.seconds), flush=True)
+        for secret in (*PASSWORDS, self._s3.secret_key):
+            self._require(secret not in run.output, "a secret is in the output of Ansible")
+        return run
+
+    def _target_keys(self) -> int:
+        return sum(int(client.dbsize()) for client in self._target.clients())
+
+    @staticmethod
+    def _require(condition: bool, otherwise: str) -> None:
+        if not condition:
+            raise DemoError(otherwise)
+
+    # -- after -----------------------------------------------------------------------------------------------------
+
+    def _prove(self, result: dict[str, Any]) -> None:
+        heading("6. Compare both sides, value by value, without the collection's own code")
+        began = time.monotonic()
+        there = {(0, key): entry for (_db, key), entry in snapshot(self._source.client()).items()}
+        here = snapshot(self._target.clients())
+        problems = list(differences(there, here, TTL_TOLERANCE_MS, ("source", "target")))
+        self._table(result, there, here, time.monotonic() - began)
+        for problem in problems[:10]:
+            say(problem)
+        self._require(not problems, "%d keys differ" % len(problems))
+        sizes = sum(one["keys"] for one in self._source.info("keyspace").values()), self._target_keys(), len(there)
+        self._require(len(set(sizes)) == 1, "DBSIZE of the source, of the target, and keys compared: %d, %d, %d" % sizes)
+
+    def _table(self, result: dict[str, Any], there: Snapshot, here: Snapshot, seconds: float) -> None:
+        stats = result["stats"]
+        types = Counter(entry.type for entry in there.values()), Counter(entry.type for entry in here.values())
+        print("\n  %-10s %12s %12s" % ("type", "source", "target"))
+        for kind in sorted(types[0] | types[1]):
+            print("  %-10s %12s %12s" % (kind, format(types[0][kind], ","), format(types[1][kind], ",")))
+        print("  %-10s %12s %12s" % ("all", format(len(there), ","), format(len(here), ",")))
+        expiring = sum(1 for entry in there.values() if entry.expire_ms is not None)
+        rows = [
+            ("moved", "%s keys, %.1f MB of backup" % (format(stats["keys"], ","), stats["bytes"] / 1e6)),
+            (
+                "speed",
+                "import %.2f s: %s keys/s, %.1f MB/s"
+                % (
+                    stats["seconds"],
+                    format(round(stats["keys"] / stats["seconds"]), ","),
+                    stats["bytes"] / stats["seconds"] / 1e6,
+                ),
+            ),
+            ("", "%.1f s with preflight, backup and upload" % result["seconds"]),
+            ("compared", "%s values and %s expiries, in %.1f s" % (format(len(there), ","), format(expiring, ","), seconds)),
+            ("second run", "changed nothing"),
+        ]
+        print()
+        for name, text in rows:
+            print("  %-10s %s" % (name, text))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="demo", description="Migrate a Redis into a Valkey cluster on this machine.")
+    parser.add_argument("--keys", type=int, default=100_000, help="keys in the source (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    began = time.monotonic()
+    with tempfile.NamedTemporaryFile("w", prefix="dcs-migration-demo-", suffix=".log", delete=False, encoding="utf-8") as log:
+        try:
+            with ExitStack() as stack:
+                work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dcs-migration-demo-")))
+                Demo(work, log, options.keys, stack).run()
+        except DemoError as exc:
+            print("\nFAILED: %s. What Ansible printed: %s" % (exc, log.name))
+            return 1
+        except KeyboardInterrupt:
+            print("\nInterrupted; nothing runs on. What Ansible printed: %s" % log.name)
+            return 130
+    print("\n  Both sides are equal. %.0f s in all; what Ansible printed: %s" % (time.monotonic() - began, log.name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
