@@ -33,7 +33,10 @@ BUCKET = "backups"
 PASSWORDS = ("source-password-1842", "target-password-7309")
 # Readings of one expiry on two servers, one of which tells only what is left of it.
 TTL_TOLERANCE_MS = 50
+# One write in eight goes to a key that is there already: this gives 100,000 keys.
+WRITES = 114_200
 WIDTH = 100
+MIB = 1 << 20
 
 
 class DemoError(Exception):
@@ -51,10 +54,10 @@ def say(text: str) -> None:
 class Demo:
     """The servers, the inventory and the log."""
 
-    def __init__(self, work: Path, log: TextIO, keys: int, stack: ExitStack) -> None:
+    def __init__(self, work: Path, log: TextIO, writes: int, stack: ExitStack) -> None:
         self._work = work
         self._log = log
-        self._keys = keys
+        self._writes = writes
         self._source = stack.enter_context(RedisServer("redis-6.2", password=PASSWORDS[0]))
         self._target = stack.enter_context(RedisCluster("valkey-9.1", password=PASSWORDS[1]))
         self._s3 = stack.enter_context(S3Server())
@@ -78,7 +81,7 @@ class Demo:
     def _fill(self) -> None:
         heading("1. The servers")
         began = time.monotonic()
-        populate_realistic(self._source.client(), self._keys)
+        populate_realistic(self._source.client(), self._writes)
         seconds = time.monotonic() - began
         databases = self._source.info("keyspace")
         say("source: Redis %s on %s" % (self._source.info("server")["redis_version"], self._source.address))
@@ -127,8 +130,8 @@ class Demo:
         say("The source uses three databases, a cluster has one:")
         refused = self._play(None, "preflight")
         self._require(refused.status != 0 and self._target_keys() == 0, "the preflight did not refuse")
-        say("With dcs_migration_db_map: {0: 0, 1: 0, 2: 0} in the inventory (no key name occurs in two of them):")
-        self._inventory(dcs_migration_db_map={"0": 0, "1": 0, "2": 0})
+        say("Now with dcs_migration_db_map: {0: 0, 1: 0, 2: 0}, and dcs_migration_on_conflict: fail should a name occur twice:")
+        self._inventory(dcs_migration_db_map={0: 0, 1: 0, 2: 0}, dcs_migration_on_conflict="fail")
         self._require(self._play(None, "preflight").status == 0, "the preflight refused")
 
     # -- running ---------------------------------------------------------------------------------------------------
@@ -182,14 +185,14 @@ class Demo:
         print("  %-10s %12s %12s" % ("all", format(len(there), ","), format(len(here), ",")))
         expiring = sum(1 for entry in there.values() if entry.expire_ms is not None)
         rows = [
-            ("moved", "%s keys, %.1f MB of backup" % (format(stats["keys"], ","), stats["bytes"] / 1e6)),
+            ("moved", "%s keys, %.1f MiB of backup" % (format(stats["keys"], ","), stats["bytes"] / MIB)),
             (
                 "speed",
-                "import %.2f s: %s keys/s, %.1f MB/s"
+                "import %.2f s: %s keys/s, %.1f MiB/s"
                 % (
                     stats["seconds"],
                     format(round(stats["keys"] / stats["seconds"]), ","),
-                    stats["bytes"] / stats["seconds"] / 1e6,
+                    stats["bytes"] / stats["seconds"] / MIB,
                 ),
             ),
             ("", "%.1f s with preflight, backup and upload" % result["seconds"]),
@@ -203,7 +206,7 @@ class Demo:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="demo", description="Migrate a Redis into a Valkey cluster on this machine.")
-    parser.add_argument("--keys", type=int, default=100_000, help="keys in the source (default: %(default)s)")
+    parser.add_argument("--writes", type=int, default=WRITES, help="writes to the source, an eighth of them to few keys (default: %(default)s)")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
@@ -211,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             with ExitStack() as stack:
                 work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dcs-migration-demo-")))
-                Demo(work, log, options.keys, stack).run()
+                Demo(work, log, options.writes, stack).run()
         except DemoError as exc:
             print("\nFAILED: %s. What Ansible printed: %s" % (exc, log.name))
             return 1

@@ -19,18 +19,26 @@ from ansible_collections.dcs.migration.plugins.module_utils._codec.slots import 
 from ansible_collections.dcs.migration.plugins.module_utils._errors import (
     ConflictError,
     FileError,
+    LostError,
     MigrationError,
     ServerError,
     UnsupportedTypeError,
     UsageError,
 )
 from ansible_collections.dcs.migration.plugins.module_utils._import.receipts import Sample
-from ansible_collections.dcs.migration.plugins.module_utils._import.replay import AofImport, Replayed
+from ansible_collections.dcs.migration.plugins.module_utils._import.replay import AofImport, Replayed, check, replay
 from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint
 from ansible_collections.dcs.migration.plugins.module_utils._server.probe import probe
 from ansible_collections.dcs.migration.plugins.module_utils._server.versions import RESERVED_PREFIX
 from ansible_collections.dcs.migration.plugins.module_utils._sink.target import Target
-from ansible_collections.dcs.migration.plugins.module_utils._source.aof_file import AOF, MULTI_PART, RDB, Unit, group
+from ansible_collections.dcs.migration.plugins.module_utils._source.aof_file import (
+    AOF,
+    MULTI_PART,
+    RDB,
+    AofStream,
+    Unit,
+    group,
+)
 from ansible_collections.dcs.migration.plugins.module_utils._source.files import open_files
 from ansible_collections.dcs.migration.tests.support.aof_workload import Workload
 from ansible_collections.dcs.migration.tests.support.servers import RedisCluster, RedisServer, Twemproxy, wait_until
@@ -213,6 +221,7 @@ def test_keys_only_in_the_target_stay(preamble: Source, redis_62: RedisServer) -
     client.set("mine", "stays")
     for key in list(preamble.values)[::3]:
         client.set(key, "in the way")
+    client.delete("n:0")
     client.rpush("n:0", "of another type")
     load(preamble.unit, redis_62.address)
     found = values_of([client])
@@ -358,9 +367,9 @@ def test_skip_leaves_keys_alone(tmp_path: Path, redis_62: RedisServer) -> None:
     redis_62.flush()
     client = redis_62.client()
     client.mset({"n": "100", "x": "mine", "o": "mine"})
-    done, target = load(write_aof(tmp_path / "a.aof", *COUNTED), redis_62.address, "skip")
+    done, _target = load(write_aof(tmp_path / "a.aof", *COUNTED), redis_62.address, "skip")
     assert client.mget("n", "x", "o", "m", "t") == [b"100", b"mine", b"mine", b"1", b"xy"]
-    assert done.skipped_keys == target.skipped == 3
+    assert done.skipped_keys == 3
 
 
 def test_skip_on_a_cluster(tmp_path: Path, cluster_62: RedisCluster) -> None:
@@ -397,6 +406,34 @@ def test_skip_after_a_run_that_was_cut_off(tmp_path: Path, redis_62: RedisServer
     load(good, redis_62.address, "skip", journal=journal)
     assert client.mget("n", "c") == [b"mine", b"2"] and client.lrange("l", 0, -1) == [b"a", b"b"]
     assert not journal.exists()
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+def test_existing_keys_under_a_preamble(policy: str, tmp_path: Path, redis_62: RedisServer) -> None:
+    with RedisServer("redis-6.2", config=AOF_ON) as server:
+        client = server.client()
+        client.mset({"only:%d" % number: "base" for number in range(10)})
+        client.mset({"both:%d" % number: "base" for number in range(10)})
+        client.execute_command(b"BGREWRITEAOF")
+        wait_until(lambda: not server.info("persistence")["aof_rewrite_in_progress"], "the AOF is rewritten")
+        for number in range(10):
+            client.append("both:%d" % number, "+")
+            client.append("tail:%d" % number, "t")
+        paths = files_of(server, tmp_path)
+    (unit,) = group(open_files(map(str, paths)))
+    assert unit.kind == AOF
+    redis_62.flush()
+    client = redis_62.client()
+    client.mset({"only:1": "mine", "both:1": "mine", "tail:1": "mine", "other": "mine"})
+    for _run in range(2):
+        if _run and policy == "skip":
+            break
+        load(unit, redis_62.address, policy)
+        changed = {"only": "base", "both": "base+", "tail": "t"}
+        for name, value in changed.items():
+            kept = b"mine" if policy == "skip" else value.encode()
+            assert client.mget("%s:0" % name, "%s:1" % name) == [value.encode(), kept]
+        assert client.get("other") == b"mine" and client.dbsize() == 31
 
 
 @pytest.mark.parametrize("with_preamble", [False, True])
@@ -528,6 +565,70 @@ def test_commands_that_the_target_lacks(tmp_path: Path, redis_62: RedisServer) -
     # Nothing is left of it, so it does not matter.
     load(write_aof(tmp_path / "c.aof", "JSON.SET h $ 1", "FLUSHALL", "SET a 1"), redis_62.address)
     assert redis_62.client().keys("*") == [b"a"]
+
+
+def test_an_older_target_gets_the_words_it_knows(tmp_path: Path, valkey_91: RedisServer, redis_62: RedisServer) -> None:
+    redis_62.flush()
+    client = valkey_91.client()
+    client.flushall()
+    client.hset("h", mapping={str(number): "v" for number in range(300)})
+    payload = client.dump("h")
+    path = write_aof(tmp_path / "a.aof", command("RESTORE", "h", 0, payload, "ABSTTL"), "HSET h a b")
+    load(path, redis_62.address)
+    assert redis_62.client().hlen("h") == 301
+
+
+@pytest.mark.matrix
+def test_a_much_older_target(tmp_path: Path) -> None:
+    lines = ("SET a 1 PXAT 4102444800123", "SET b 1", "UNLINK b c", "SET c 1 EXAT 4102444800", "FLUSHDB ASYNC", "SET a 1 PXAT 4102444800123")
+    path = write_aof(tmp_path / "a.aof", *lines)
+    with RedisServer("redis-3.2") as server:
+        load(path, server.address)
+        assert server.client().keys("*") == [b"a"] and server.client().pttl("a") > 0
+        with pytest.raises(UnsupportedTypeError, match="XADD"):
+            load(write_aof(tmp_path / "b.aof", "SET x 1", "XADD s 1-1 f v"), server.address)
+        assert server.client().keys("*") == [b"a"]
+    with RedisServer("redis-5.0") as server:
+        path = write_aof(tmp_path / "c.aof", "XADD s 1-1 f v", "XGROUP CREATE s g 0 ENTRIESREAD 1", "XSETID s 2-1 ENTRIESADDED 1 MAXDELETEDID 0-0")
+        load(path, server.address)
+        assert b"2-1" in server.client().execute_command(b"XINFO", b"STREAM", b"s")
+
+
+def test_a_connection_that_is_cut(tmp_path: Path, redis_62: RedisServer) -> None:
+    redis_62.flush()
+    path = write_aof(tmp_path / "a.aof", *["INCR n%d" % (number % 10) for number in range(20_000)])
+    (unit,) = group(open_files([str(path)]))
+    endpoint = Endpoint.from_params({"addresses": [redis_62.address]})
+    target = Target(endpoint, probe(endpoint), "replace", unit.name)
+
+    def cut(commands: Iterator[Any]) -> Iterator[Any]:
+        for number, item in enumerate(commands):
+            if number == 15_000:
+                redis_62.execute("CLIENT", "KILL", "TYPE", "normal")
+            yield item
+
+    stream = AofStream(unit)
+    try:
+        plan = check(AofStream(unit).commands(), target, lambda db: db)
+        assert list(plan.used) == [0]
+        with pytest.raises(LostError):
+            replay(cut(stream.commands()), target, plan)
+    finally:
+        stream.close()
+        target.close()
+    load(path, redis_62.address)
+    assert redis_62.client().mget(*["n%d" % number for number in range(10)]) == [b"2000"] * 10
+
+
+def test_a_sample_of_what_is_there(tmp_path: Path, redis_62: RedisServer) -> None:
+    redis_62.flush()
+    lines = ["SET k%d v" % number for number in range(3000)] + ["DEL k0", "PEXPIREAT k1 4102444800123"]
+    done, _target = load(write_aof(tmp_path / "a.aof", *lines), redis_62.address)
+    assert 200 < len(done.sample) <= 512
+    assert all(redis_62.client().exists(key) for _db, key, _expire in done.sample)
+    done, _target = load(write_aof(tmp_path / "b.aof", "SET a 1", "SET b 1 PXAT 4102444800123", "DEL a"), redis_62.address)
+    ((db, key, expire),) = done.sample
+    assert (db, key) == (0, b"b") and abs((expire or 0) - 4102444800123) < 1000
 
 
 # -- files -------------------------------------------------------------------------------------------------------------------

@@ -104,8 +104,9 @@ def read_object(
     start: int = 0,
     on_resume: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    stop: int | None = None,
 ) -> Iterator[bytes]:
-    """The object's bytes from ``start`` to its end, in blocks of up to ``size``.
+    """The object's bytes from ``start`` to its end (or to ``stop``), in blocks of up to ``size``.
 
     A stream that breaks is taken up again at the byte where it broke.
 
@@ -113,13 +114,14 @@ def read_object(
     :raises BucketError: replaced meanwhile, or ``RESUME_ATTEMPTS`` in a row brought nothing; names the byte reached
     """
     position = start
+    end = info.size if stop is None else min(stop, info.size)
     failures = 0
-    while position < info.size:
+    while position < end:
         body = None
         try:
-            body = _get(bucket, info, position)
-            while position < info.size:
-                block = body.read(min(size, info.size - position))
+            body = _get(bucket, info, position, end)
+            while position < end:
+                block = body.read(min(size, end - position))
                 if not block:
                     raise OSError("the connection ended early")
                 position += len(block)
@@ -137,16 +139,16 @@ def read_object(
                 body.close()
 
 
-def _get(bucket: Bucket, info: ObjectInfo, position: int) -> Any:
-    """An open body that begins at ``position`` and belongs to the object described.
+def _get(bucket: Bucket, info: ObjectInfo, position: int, end: int) -> Any:
+    """An open body of the bytes from ``position`` to ``end``, which belongs to the object described.
 
     :raises BucketError: another object is there now, or the service ignores ranges
     """
     request = {"Bucket": bucket.name, "Key": info.key}
     if info.etag:
         request["IfMatch"] = '"%s"' % info.etag
-    if position:
-        request["Range"] = "bytes=%d-" % position
+    if position or end < info.size:
+        request["Range"] = "bytes=%d-%d" % (position, end - 1)
     answer = bucket.client.get_object(**request)
     what = "%s at byte %d" % (bucket.url(info.key), position)
     etag = answer.get("ETag", "").strip('"')

@@ -28,7 +28,6 @@ _ONE_STRING = frozenset(
         t.SET_LISTPACK,
     )
 )
-_STREAMS = (t.STREAM_LISTPACKS, t.STREAM_LISTPACKS_2, t.STREAM_LISTPACKS_3)
 
 
 def value_reach(type_byte: int, buf: bytes, pos: int) -> int:
@@ -55,14 +54,18 @@ def module_reach(buf: bytes, pos: int) -> int:
     return reach
 
 
-def element_reach(type_byte: int, buf: bytes, pos: int) -> int:
-    """Where the element at ``pos``, of a collection that is read in parts, ends at the earliest."""
+def element_reach(type_byte: int, dialect: str, buf: bytes, pos: int) -> int:
+    """Where the element at ``pos`` ends at the earliest, when a collection is read in parts and this element is a long one."""
     try:
         if type_byte == t.LIST_QUICKLIST_2:
             pos += 1
+        elif dialect == t.REDIS and type_byte in (t.HASH_METADATA, t.HASH_METADATA_PRE_GA):
+            pos = skip.length_end(buf, pos)
+        elif dialect == t.REDIS and type_byte == t.HASH_LISTPACK_EX:
+            pos += 8
         end = skip.string_end(buf, pos)
         # A field has its value behind it, a stream's node its entries.
-        if end < len(buf) and (type_byte == t.HASH or type_byte in _STREAMS):
+        if end < len(buf) and (t.kind_of(type_byte, dialect) in ("hash", "stream")):
             end = skip.string_end(buf, end)
         return end
     except IndexError:

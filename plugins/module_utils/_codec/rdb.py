@@ -29,6 +29,8 @@ from .values import element_reader, module_name
 Entry = Tuple[int, bytes, int, int, int, Optional[int], Optional[Tuple[bytes, int]]]
 
 BIG_VALUE = 8 << 20
+# What a reader leaves unread beyond this is one long string, not a number or an ID.
+_LONG = 4096
 _HEADER = 9
 _CHECKSUM_SINCE = 5
 
@@ -187,8 +189,9 @@ class RdbScanner:
                         self._reader = None
                         yield BigEnd(base + pos - self._value_start, stream)
                     else:
-                        if len(buf) - pos >= self._big:
-                            self._check_total(claims.element_reach(self._reader_type, buf, pos) - pos, pos, base)
+                        if len(buf) - pos >= max(self._big, _LONG):
+                            reach = claims.element_reach(self._reader_type, self.dialect, buf, pos)
+                            self._check_total(reach - pos, pos, base)
                         break
                 else:
                     pos, opcode = self._scan(buf, pos, out)

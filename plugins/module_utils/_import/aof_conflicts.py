@@ -15,7 +15,7 @@ from typing import Dict, Iterable, List, Optional, Set
 
 from .._codec.aof import Command
 from .._codec.commands import EVERY_MASTER, Spec
-from .._codec.rdb import Batch
+from .._codec.rdb import Batch, BigStart
 from .._codec.resp import command
 from .._errors import ConflictError, FileError, UsageError
 from .._sink.commands import existing
@@ -42,28 +42,26 @@ class Conflicts:
         return any(self.clear.values()) or any(self.leave.values())
 
 
-def db_of_entry(number: int, plan: Plan) -> Optional[int]:
-    """Where a snapshot's entry goes that stands under ``number`` in it; None where it is left out or emptied later."""
-    final = plan.final(number, 0)
-    return None if plan.floor(final) else plan.db_of(final)
-
-
 def find_conflicts(stream: AofStream, target: Target, plan: Plan, journal: Optional[str] = None) -> Conflicts:
     """Which keys that the unit's commands touch the target has already. ConflictError under ``fail``."""
     conflicts = Conflicts()
-    full = {db for db in plan.target_dbs() if not _is_empty(target, db)}
-    earlier = _recall(journal) if target.policy != "replace" else None
+    dbs = plan.target_dbs()
+    if target.policy == "fail":
+        dbs.update(db for db in map(plan.db_of_entry, plan.snapshot) if db is not None)
+    full = {db for db in dbs if not _is_empty(target, db)}
+    earlier = _recall(journal, stream.unit.name) if target.policy != "replace" else None
     if not full and not plan.merged:
         if target.policy != "replace":
-            _remember(journal, {})
+            _remember(journal, stream.unit.name, {})
         return conflicts
     asker = _Asker(target, full)
     owners: Dict[int, Dict[bytes, int]] = {}
     for event in stream.events():
-        if target.policy == "fail" and type(event) is Batch:
-            db = db_of_entry(event.db, plan)
+        if target.policy == "fail" and type(event) in (Batch, BigStart):
+            db = plan.db_of_entry(event.db)
+            keys = [entry[1] for entry in event.entries] if type(event) is Batch else [event.key]
             if db is not None:
-                asker.add(db, [entry[1] for entry in event.entries if plan.keep is None or plan.keep(entry[1])])
+                asker.add(db, keys if plan.keep is None else filter(plan.keep, keys))
     for db, source_db, args, _frame, offset, spec, _unit in Statements(stream.commands(), plan, target.dialect):
         if spec.scope == EVERY_MASTER:
             continue
@@ -81,10 +79,10 @@ def find_conflicts(stream: AofStream, target: Target, plan: Plan, journal: Optio
         conflicts.clear = {db: keys - earlier.get(db, set()) for db, keys in asker.found.items()}
     elif target.policy == "skip":
         conflicts.leave = asker.found
-        _remember(journal, conflicts.leave)
+        _remember(journal, stream.unit.name, conflicts.leave)
     else:
         _refuse_conflicts(target, asker.found)
-        _remember(journal, {})
+        _remember(journal, stream.unit.name, {})
     return conflicts
 
 
@@ -208,13 +206,14 @@ def other_db(args: List[bytes], spec: Spec) -> Optional[int]:
 # -- the journal ---------------------------------------------------------------------------------------------------------------
 
 
-def _remember(path: Optional[str], keys: Keys) -> None:
-    """Note, before the first byte is written, which keys were the target's own. FileError."""
-    if path is None or os.path.exists(path):
+def _remember(path: Optional[str], name: str, keys: Keys) -> None:
+    """Note, before the first byte of ``name`` is written, which keys were the target's own. FileError."""
+    if path is None:
         return
     partial = path + ".partial"
     try:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as handle:
+            handle.write(json.dumps(name) + "\n")
             for db, found in sorted(keys.items()):
                 for key in found:
                     handle.write(json.dumps([db, base64.b64encode(key).decode("ascii")]) + "\n")
@@ -225,13 +224,15 @@ def _remember(path: Optional[str], keys: Keys) -> None:
         raise FileError(path, "cannot be written: %s" % exc.strerror, "Set state_dir to a folder that can be written to") from exc
 
 
-def _recall(path: Optional[str]) -> Optional[Keys]:
-    """What an earlier run noted, None when there was none or it came to its end. FileError."""
+def _recall(path: Optional[str], name: str) -> Optional[Keys]:
+    """What an earlier run of ``name`` noted, None when there was none or it came to its end. FileError."""
     if path is None or not os.path.exists(path):
         return None
     keys: Keys = {}
     try:
         with open(path, encoding="ascii") as handle:
+            if json.loads(handle.readline()) != name:
+                return None
             for line in handle:
                 db, key = json.loads(line)
                 keys.setdefault(db, set()).add(base64.b64decode(key))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Callable, Dict, List, Optional, Sequence
 
-from .._codec import payload
+from .._codec import payload, types as t
 from .._codec.errors import CodecError
 from .._sink.frames import Dialect
 
@@ -59,7 +59,7 @@ def _restore(args: List[bytes], target: Dialect) -> Optional[List[List[bytes]]]:
         return None
     try:
         kind, body, version = payload.split(args[3])
-        source = payload.t.dialect_of(version)
+        source = t.dialect_of(version)
         if version == target.rdb_version or (version < target.rdb_version and source == target.name):
             return None
         value = payload.foot(*payload.convert(kind, body, target.rdb_version, target.name, source), target.rdb_version)

@@ -12,10 +12,10 @@ out, as it left no trace. SWAPDB is not sent either: what is written before a sw
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from .._codec.aof import Command
-from .._codec.commands import DATABASE, DROPPED, EVERY_MASTER, KEYED, Commands, Spec, UnknownCommandError
+from .._codec.commands import DATABASE, EVERY_MASTER, KEYED, Commands, Spec, UnknownCommandError
 from .._codec.errors import CodecError
 from .._errors import FileError, MigrationError, ServerError, UnsupportedTypeError, UsageError
 from .._server.connect import call as ask, open_client
@@ -32,7 +32,6 @@ DbOf = Callable[[int], Optional[int]]
 Keep = Callable[[bytes], bool]
 Where = Callable[[int], str]
 
-_SCRIPTS = (b"EVAL", b"EVALSHA", b"FCALL")
 _REWRITE = "Let the source rewrite its AOF (BGREWRITEAOF), or take an RDB file, and import that"
 
 
@@ -40,7 +39,8 @@ class Plan:
     """What the first pass found; the second one goes by it.
 
     Databases are counted as they are at the end of the log: ``final(db, swaps)`` is where the content of ``db`` is then, when ``swaps`` of
-    all swaps have passed. Commands are counted from 1; those up to ``floor(db)`` have no effect on the database ``db``.
+    all swaps have passed. ``used`` has the databases that commands write to, each with the position of the first one, ``snapshot`` those of the
+    snapshot before the commands (under the numbers that stand in it). Commands are counted from 1; those up to ``floor(db)`` have no effect on the database ``db``.
     """
 
     def __init__(self, commands: Commands, db_of: DbOf, keep: Optional[Keep], where: Where) -> None:
@@ -50,6 +50,7 @@ class Plan:
         self.where = where
         self.count = 0
         self.used: Dict[int, int] = {}
+        self.snapshot: Set[int] = set()
         self._floors: Dict[int, int] = {}
         self._floor = 0
         self._swaps: List[Tuple[int, int]] = []
@@ -62,6 +63,11 @@ class Plan:
     def final(self, db: int, swaps: int) -> int:
         """The number under which the content of ``db`` is found at the end."""
         return self._maps[swaps].get(db, db)
+
+    def db_of_entry(self, number: int) -> Optional[int]:
+        """Where a snapshot's entry goes that stands under ``number`` in it; None where it is left out or emptied later."""
+        final = self.final(number, 0)
+        return None if self.floor(final) else self.db_of(final)
 
     @property
     def merged(self) -> bool:
@@ -137,6 +143,8 @@ def _offered(target: Target, known: Commands) -> Optional[Set[bytes]]:
 
 
 class _Check:
+    """The pass itself; what it finds is handed to the plan at the end."""
+
     def __init__(self, plan: Plan, target: Target, offered: Optional[Set[bytes]]) -> None:
         self._plan = plan
         self._target = target
@@ -308,18 +316,20 @@ class _Check:
             if state.problem is not None:
                 raise state.problem
             if state.used is not None:
-                self._check_db(number, db, state.used)
+                refuse_db(self._target, number, db, plan.where(state.used))
 
-    def _check_db(self, number: int, db: int, offset: int) -> None:
-        most = 1 if self._target.one_db else self._target.instance.databases_max
-        if most is None or db < most:
-            return
-        raise UsageError(
-            self._plan.where(offset),
-            "commands write to database %d, and the target has %d database%s only; nothing was written"
-            % (number, most, "s" if most > 1 else ""),
-            "Set db_map to {%d: 0} (or another one that is free), or databases to those you want" % number,
-        )
+
+def refuse_db(target: Target, number: int, db: int, where: str) -> None:
+    """UsageError where the target has no database ``db``, to which the source's database ``number`` would go."""
+    most = 1 if target.one_db else target.instance.databases_max
+    if most is None or db < most:
+        return
+    raise UsageError(
+        where,
+        "database %d goes to database %d, and the target has %d database%s only; nothing was written"
+        % (number, db, most, "s" if most > 1 else ""),
+        "Set db_map to {%d: 0} (or another one that is free), or databases to those you want" % number,
+    )
 
 
 def copy_db(args: Sequence[bytes]) -> Optional[int]:
@@ -344,4 +354,4 @@ def _lower(sentence: str) -> str:
     return sentence[0].lower() + sentence[1:]
 
 
-__all__ = ["DROPPED", "Any", "DbOf", "Keep", "Plan", "Where", "check", "copy_db"]
+__all__ = ["DbOf", "Keep", "Plan", "Where", "check", "copy_db", "refuse_db"]

@@ -103,7 +103,9 @@ class BigKey:
                 self._target.skipped += 1
                 return False
         self._journal.begin(self._db, key)
-        unlink = "UNLINK" if self._target.dialect.capabilities.unlink else "DEL"
+        # A proxy need not know what its nodes know.
+        knows_unlink = self._target.dialect.capabilities.unlink and self._target.instance.topology.kind != "proxy_cluster"
+        unlink = "UNLINK" if knows_unlink else "DEL"
         self._target.call(key, self._db, [command(unlink, key)])
         return True
 

@@ -8,7 +8,7 @@
 
 1. ``check``: every command is looked at, nothing is written (:mod:`.aof_plan`).
 2. Where the target is not empty, ``prepare`` asks which of the keys that the commands touch exist there. That set is all that stays in memory:
-   about 120 bytes and the key itself for each key that exists in both; nothing for keys of one side only, nothing at all for an empty target.
+   about 100 bytes and the key itself for each key that exists in both; nothing for keys of one side only, nothing at all for an empty target.
 3. ``run``: the commands go out. Under ``replace`` a key of that set is deleted right before the first command on it, so that INCR, APPEND and
    the like start from nothing, and a second run gives what the first one gave. Under ``skip`` such a key is left alone with all its
    commands. Under ``fail`` step 2 has raised.
@@ -19,7 +19,7 @@ until the run is complete, and a next run under ``skip`` or ``fail`` knows by it
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Set
+from typing import Any, Iterable, Iterator, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .._codec.aof import Command
 from .._codec.commands import EVERY_MASTER, Spec
@@ -28,26 +28,29 @@ from .._codec.resp import ErrorReply, command
 from .._codec.slots import key_slot
 from .._errors import FileError, UsageError
 from .._server.connect import reply_error
-from .._sink.commands import NOWHERE, CommandStream
+from .._sink.commands import NOWHERE, CommandStream, ask_each
 from .._sink.target import Target
 from .._source.aof_file import AofStream, Unit
-from .aof_conflicts import Conflicts, Keys, Skipper, find_conflicts, forget, db_of_entry, other_db, refuse_half_skipped
-from .aof_plan import DbOf, Keep, Plan, check
+from .aof_conflicts import Conflicts, Keys, Skipper, find_conflicts, forget, other_db, refuse_half_skipped
+from .aof_plan import DbOf, Keep, Plan, check, refuse_db
 from .aof_statements import Statement, Statements
 from .transplant import Transplant
 
 # A snapshot's key whose expiry is as near as this (ms) may or may not be written.
 _DOUBT_MS = 60_000
+_SAMPLED = 256
 
 class Replayed(NamedTuple):
     """``commands`` sent (of ``total`` in the file), ``dropped`` for having no effect on what is taken, ``transplanted`` one by one,
-    ``skipped_keys`` left alone."""
+    ``skipped_keys`` left alone. ``sample``: database in the target, key and expiry (ms since 1970 or None) of some keys that are there now.
+    """
 
     total: int
     commands: int
     dropped: int
     transplanted: int
     skipped_keys: int
+    sample: List[Tuple[int, bytes, Optional[int]]]
 
 
 class AofImport:
@@ -68,16 +71,26 @@ class AofImport:
         self._conflicts = Conflicts()
         self._stream: Optional[AofStream] = None
 
+    @property
+    def plan(self) -> Plan:
+        """What :meth:`check` found; it is made now if it was not yet."""
+        return self._plan or self.check()
+
     def check(self) -> Plan:
         """Look through the unit; nothing is written. FileError, UsageError, UnsupportedTypeError."""
         stream = AofStream(self.unit)
         try:
-            for _event in stream.events():
-                pass
-            self._plan = check(stream.commands(), self._target, self._db_of, self._keep, stream.where)
+            dbs = {event.db for event in stream.events() if isinstance(event, (Batch, BigStart))}
+            plan = check(stream.commands(), self._target, self._db_of, self._keep, stream.where)
         finally:
             stream.close()
-        return self._plan
+        plan.snapshot = dbs
+        for number in dbs:
+            db = plan.db_of_entry(number)
+            if db is not None:
+                refuse_db(self._target, number, db, self.unit.name)
+        self._plan = plan
+        return plan
 
     @property
     def plan(self) -> Plan:
@@ -86,7 +99,7 @@ class AofImport:
 
     def prepare(self) -> None:
         """Ask the target which keys it has already; right before writing. ConflictError, UsageError, ServerError."""
-        plan = self._plan or self.check()
+        plan = self.plan
         stream = AofStream(self.unit)
         try:
             self._conflicts = find_conflicts(stream, self._target, plan, self._journal)
@@ -95,21 +108,19 @@ class AofImport:
         if any(self._conflicts.leave.values()):
             stream = AofStream(self.unit)
             try:
-                for _event in stream.events():
-                    pass
                 refuse_half_skipped(stream.commands(), self._target, plan, self._conflicts)
             finally:
                 stream.close()
 
     def events(self) -> Iterator[Event]:
         """The snapshot before the commands, for whoever writes snapshots; databases are those at the end of the log."""
-        plan = self._plan or self.check()
+        plan = self.plan
         self._stream = AofStream(self.unit)
         return watch(self._stream.events(), self._target, plan, self._conflicts)
 
     def run(self) -> Replayed:
         """Send the commands; :meth:`events` must have been exhausted. MigrationError."""
-        plan = self._plan or self.check()
+        plan = self.plan
         if self._stream is None:
             for _event in self.events():
                 raise FileError(self.unit.name, "begins with a snapshot that was not written", "Report this defect")
@@ -137,19 +148,19 @@ def watch(events: Iterable[Event], target: Target, plan: Plan, conflicts: Confli
     leaving = False
     for event in events:
         if type(event) is Batch:
-            db = db_of_entry(event.db, plan)
+            db = plan.db_of_entry(event.db)
             if db is None:
                 continue
             entries = event.entries
             leave, clear = conflicts.leave.get(db), conflicts.clear.get(db)
             if leave:
+                # They are counted where their commands are left out.
                 entries = [entry for entry in entries if entry[1] not in leave]
-                target.skipped += len(event.entries) - len(entries)
             if clear:
                 _written(target, db, clear, [(entry[1], entry[5]) for entry in entries])
             yield event._replace(db=plan.final(event.db, 0), entries=entries)
         elif type(event) is BigStart:
-            db = db_of_entry(event.db, plan)
+            db = plan.db_of_entry(event.db)
             leaving = db is None or event.key in conflicts.leave.get(db, ())
             if not leaving:
                 _written(target, db or 0, conflicts.clear.get(db or 0) or set(), [(event.key, event.expire_ms)])
@@ -188,7 +199,35 @@ def replay(commands: Iterable[Command], target: Target, plan: Plan, conflicts: O
         stream.drain()
     finally:
         stream.close()
-    return Replayed(plan.count, writer.sent, statements.dropped, transplant.count, writer.skipped)
+    return Replayed(
+        plan.count, writer.sent, statements.dropped, transplant.count, writer.skipped, writer.sample.look(target)
+    )
+
+
+class _Sample:
+    """Some of the keys that commands were about, spread over all of them."""
+
+    def __init__(self) -> None:
+        self.stride = 1
+        self._keys: Dict[Tuple[int, bytes], None] = {}
+
+    def add(self, db: int, key: bytes) -> None:
+        """Note the key of every ``stride``-th command."""
+        self._keys[db, key] = None
+        if len(self._keys) > 2 * _SAMPLED:
+            self._keys = dict.fromkeys(list(self._keys)[::2])
+            self.stride *= 2
+
+    def look(self, target: Target) -> List[Tuple[int, bytes, Optional[int]]]:
+        """Those that exist at the end, with their expiry."""
+        found: List[Tuple[int, bytes, Optional[int]]] = []
+        for db in sorted({db for db, _key in self._keys}):
+            keys = [key for other, key in self._keys if other == db]
+            now = target.now_ms()
+            for key, left in zip(keys, ask_each(target, db, keys, b"PTTL")):
+                if left != -2:
+                    found.append((db, key, None if left < 0 else now + left))
+        return found
 
 
 class _Writer:
@@ -198,6 +237,7 @@ class _Writer:
         self, target: Target, plan: Plan, conflicts: Conflicts, stream: CommandStream, transplant: Transplant
     ) -> None:
         self.sent = 0
+        self.sample = _Sample()
         self._target = target
         self._plan = plan
         self._conflicts = conflicts
@@ -233,6 +273,8 @@ class _Writer:
                 self._everywhere(args, spec, offset)
                 continue
             self.sent += 1
+            if not self.sent % self.sample.stride and len(args) > 1:
+                self._note(db, args, spec)
             if careful:
                 rest = self._careful(statement)
                 if rest is None:
@@ -248,7 +290,11 @@ class _Writer:
                 self._route(db, args, frame, offset, spec)
         if whole and open_unit:
             add(b"", last_db, command("EXEC"), offset)
-        self._target.skipped += self.skipped
+
+    def _note(self, db: int, args: List[bytes], spec: Spec) -> None:
+        positions = [1] if spec.one_key else spec.find(args)
+        if positions:
+            self.sample.add(db, args[positions[0]])
 
     def _careful(self, statement: Statement) -> Optional[List[bytes]]:
         """Clear the keys of a statement that have to be, and take out those that are to be left alone."""

@@ -13,7 +13,6 @@ snapshot in it, if there is one, then the commands.
 from __future__ import annotations
 
 import re
-from contextlib import closing
 from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .._codec.aof import HISTORY, INCREMENT, AofReader, Command, parse_manifest
@@ -84,8 +83,7 @@ def _head(file: BackupFile) -> bytes:
     """The first bytes; for an empty file none."""
     if not file.size:
         return b""
-    with closing(file.chunks(_HEAD)) as chunks:
-        return next(chunks, b"")
+    return file.head(_HEAD)
 
 
 def _is_manifest(file: BackupFile, head: bytes) -> bool:
@@ -151,7 +149,7 @@ def _refuse_lost_part(file: BackupFile) -> None:
 
 
 class AofStream:
-    """One pass over a unit: exhaust :meth:`events` (the snapshot), then :meth:`commands`.
+    """One pass over a unit: exhaust :meth:`events` (the snapshot, where it is wanted), then :meth:`commands`.
 
     Positions of commands count through all parts; :meth:`where` turns one into the part's name and the position in it.
     """
@@ -167,6 +165,7 @@ class AofStream:
         self._snapshot: Optional[Iterator[object]] = None
         self._rest: Optional[Rest] = None
         self._head = b""
+        self._begun = False
 
     def where(self, offset: int) -> str:
         """``<name> at byte <n>`` of a position that a command came with."""
@@ -185,6 +184,7 @@ class AofStream:
         :raises FileError: truncated, damaged or of an unknown kind
         :raises BucketError: the download failed
         """
+        self._begun = True
         if not self.unit.parts:
             return
         file = self.unit.parts[0]
@@ -202,11 +202,14 @@ class AofStream:
         self._chunks = None
 
     def commands(self) -> Iterator[Command]:
-        """The commands behind the snapshot, through all parts.
+        """The commands behind the snapshot, through all parts; the snapshot is passed over if nobody asked for it.
 
         :raises FileError: truncated (with the position of the first incomplete command or MULTI), damaged, no AOF
         :raises BucketError: the download failed
         """
+        if not self._begun:
+            for _event in self.events():
+                pass
         for index, file in enumerate(self.unit.parts):
             if index:
                 self._chunks = file.chunks(CHUNK)

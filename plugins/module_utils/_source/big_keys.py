@@ -84,7 +84,7 @@ class BigKeys:
         buf = batch.buf
         elements = None
         if kind_byte == t.STRING:
-            size = size - (data - start) if data else string_length(buf, start)
+            size = size - (data - start) if data else string_length(buf, start, size)
             if size <= self._string:
                 return
         elif size <= self._other and size <= self._elements * _ELEMENT_BYTES and not _may_be_packed(kind_byte, buf, start):
@@ -107,14 +107,14 @@ class BigKeys:
             heapq.heappushpop(self._heap, item)
 
 
-def string_length(buf: bytes, pos: int) -> int:
-    """The length in bytes of the string at ``pos``, complete in ``buf``; a compressed one is not unpacked."""
-    first = buf[pos]
-    if first < 0xC0:
-        return skip.number(buf, pos)
-    if first == 0xC3:
+def string_length(buf: bytes, pos: int, size: int) -> int:
+    """The length in bytes of the encoded string at ``pos``, which takes ``size``; a compressed one is not unpacked."""
+    if buf[pos] != 0xC3:
+        return size
+    try:
         return skip.number(buf, skip.length_end(buf, pos + 1))
-    return len(wire.read_string(buf, pos)[0])
+    except CodecError:
+        return size
 
 
 def _may_be_packed(type_byte: int, buf: bytes, pos: int) -> bool:

@@ -14,18 +14,17 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain
 from operator import itemgetter, sub
-from typing import TYPE_CHECKING, Any, Counter as CounterType, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Counter as CounterType, Dict, List, Optional
 
 from .._codec import types as t, wire
 from .._codec.rdb import Aux, Batch, BigEnd, BigPart, BigStart, Function, Header, ModuleAux
 from .._codec.values import module_name
 from .._errors import FileError
+from .aof_file import AofStream, Unit
 from .big_keys import ELEMENTS, LIMIT, BigKey, BigKeys
-from .rdb_file import CHUNK, Rest, events_of, header_of, not_a_backup
+from .rdb_file import header
 
 if TYPE_CHECKING:
     from .files import BackupFile
@@ -35,6 +34,9 @@ AOF = "aof"
 UNKNOWN = "unknown"
 
 _AOF_MARKS = (b"*", b"#")
+_HEAD = 512
+_FRAMING = (b"SELECT", b"MULTI", b"EXEC")
+_NAMES_MAX = 2000
 _TYPE_OF = itemgetter(0)
 _START_OF = itemgetter(2)
 _END_OF = itemgetter(3)
@@ -49,14 +51,16 @@ class Inventory:
     ================= ====================================================================================================
     path, size        name for messages, bytes of the (unpacked) file
     format            ``rdb``, ``aof`` or ``unknown``
-    preamble          an AOF that begins with a snapshot; what is said of keys is about that part
+    parts             of a multi-part AOF: the manifest and the files, in the order they are read; else empty
+    preamble          an AOF that begins with a snapshot; what is said of types, sizes and big keys is about that part
     rdb_version       of the snapshot, with ``dialect`` ``redis`` or ``valkey``
     product, version  of the server that wrote it: ``redis``, ``7.2.4``
     created           seconds since 1970
     used_memory       of the server when it wrote the snapshot
-    keys              in the snapshot; None for an AOF, where commands would have to be executed to know
+    keys              None where commands would have to be executed to know
     expires, expired  keys with an expiry, and those of them that are due by now
-    databases         ``[{db, keys, expires}]``; of an AOF ``keys`` and ``expires`` None unless from the preamble
+    snapshot_keys     in the snapshot, also where commands follow it
+    databases         ``[{db, keys, expires}]``, of an AOF with ``commands``, and ``keys`` and ``expires`` None where these count
     types             ``{kind: keys}`` with kinds string, list, set, zset, hash, stream, module, array
     type_bytes        ``{RDB type byte: keys}``
     value_bytes       ``{kind: bytes}``, serialized values without keys
@@ -74,6 +78,7 @@ class Inventory:
     path: str
     size: int
     format: str = UNKNOWN
+    parts: List[str] = field(default_factory=list)
     preamble: bool = False
     rdb_version: Optional[int] = None
     dialect: Optional[str] = None
@@ -82,6 +87,7 @@ class Inventory:
     created: Optional[int] = None
     used_memory: Optional[int] = None
     keys: Optional[int] = None
+    snapshot_keys: Optional[int] = None
     expires: Optional[int] = None
     expired: Optional[int] = None
     databases: List[Dict[str, Any]] = field(default_factory=list)
@@ -113,44 +119,106 @@ def take(
 
     :raises BucketError: the download failed, beyond the retries
     """
-    found = Inventory(file.name, file.size)
+    return take_unit(Unit(AOF, file.name, (file,)), BigKeys(big_key_bytes, big_key_elements, limit))
+
+
+def take_unit(unit: Unit, big: BigKeys) -> Inventory:
+    """As :func:`take`, for what is imported as one: a file, or an AOF in several parts. ``unit.kind`` is found out anew."""
+    found = Inventory(unit.name, unit.size)
+    if unit.manifest is not None:
+        found.format = AOF
+        found.parts = [unit.manifest.name, *(part.name for part in unit.parts)]
+    stream = AofStream(unit)
     try:
-        with closing(file.chunks(CHUNK)) as chunks:
-            first = next(chunks, b"")
-            _read(file, first, chain((first,), chunks), found, BigKeys(big_key_bytes, big_key_elements, limit))
+        _read(stream, found, big)
         found.complete = True
     except FileError as exc:
         found.error = str(exc)
+        if found.format == UNKNOWN and unit.parts[0].size:
+            _name_unknown_version(unit.parts[0], found)
+    finally:
+        stream.close()
     return found
 
 
-def _read(file: BackupFile, head: bytes, chunks: Iterator[bytes], found: Inventory, big: BigKeys) -> None:
-    """Read the file into ``found``; FileError where it is damaged, and then ``found`` has what came before."""
-    if header_of(head).version:
-        found.format = RDB
-        _read_snapshot(file, chunks, found, big)
-    elif head.startswith(_AOF_MARKS) or (not head and not file.size):
-        found.format = AOF
-        _read_commands(file, chunks, 0, found)
-    else:
-        raise not_a_backup(file, head)
+def _name_unknown_version(file: BackupFile, found: Inventory) -> None:
+    """A snapshot of a version that cannot be read is still one."""
+    try:
+        version, dialect = header(file)
+    except FileError:
+        return
+    if version:
+        found.format, found.rdb_version, found.dialect = RDB, version, dialect
 
 
-def _read_snapshot(file: BackupFile, chunks: Iterator[bytes], found: Inventory, big: BigKeys) -> None:
+def _read(stream: AofStream, found: Inventory, big: BigKeys) -> None:
+    """Read it into ``found``; FileError where it is damaged, and then ``found`` has what came before."""
     tally = _Tally(found, big)
     try:
-        for event in events_of(file, chunks):
-            if type(event) is Rest:
-                found.format, found.preamble = AOF, True
-                _read_commands(file, event.chunks, event.offset, found)
-            else:
-                tally.add(event)
+        for event in stream.events():
+            tally.add(event)
     finally:
         tally.finish()
+    if found.rdb_version is None and found.format == UNKNOWN and begins_as_aof(stream.unit.parts[0]):
+        found.format = AOF
+    commands = _Commands()
+    try:
+        for args, _frame, _offset in stream.commands():
+            commands.add(args)
+    finally:
+        commands.finish(found)
 
 
-def _read_commands(file: BackupFile, chunks: Iterator[bytes], offset: int, found: Inventory) -> None:
-    raise FileError(file.name, "AOF is not read yet", "")
+def begins_as_aof(file: BackupFile) -> bool:
+    """Whether the file is an AOF without a snapshot, as its first byte says; an empty part of one is."""
+    if not file.size:
+        return True
+    return file.head(1).startswith(_AOF_MARKS)
+
+
+class _Commands:
+    """Counts the commands of an AOF, in all and by database."""
+
+    def __init__(self) -> None:
+        self._db = 0
+        self._names: CounterType[bytes] = Counter()
+        self._by_db: Dict[int, CounterType[bytes]] = {0: self._names}
+
+    def add(self, args: List[bytes]) -> None:
+        """Count one command; SELECT and MULTI are counted, but not as commands of a database."""
+        name = args[0]
+        self._names[name] += 1
+        if len(name) == 6 and len(args) == 2 and name.upper() == b"SELECT" and args[1].isdigit() and len(args[1]) < 10:
+            self._db = int(args[1])
+            self._names = self._by_db.setdefault(self._db, Counter())
+        elif len(self._names) > _NAMES_MAX:
+            # Thousands of names are no names: the file is damaged in a way that still looks like commands.
+            del self._names[name]
+            self._names[b"..."] += 1
+
+    def finish(self, found: Inventory) -> None:
+        """Write what was counted into the inventory."""
+        names: CounterType[str] = Counter()
+        rows = {row["db"]: row for row in found.databases}
+        for db, counted in sorted(self._by_db.items()):
+            for name, number in counted.items():
+                names[_text(name[:64]).upper()] += number
+            writes = sum(number for name, number in counted.items() if name.upper() not in _FRAMING)
+            if writes:
+                rows.setdefault(db, {"db": db, "keys": None, "expires": None})["commands"] = writes
+        if not names and found.format != AOF and found.aux.get(b"aof-preamble") != b"1":
+            return
+        found.preamble = found.rdb_version is not None
+        found.format = AOF
+        found.commands = dict(names.most_common())
+        if names or not found.preamble:
+            # What the commands leave of the keys is not known without executing them.
+            found.keys = found.expires = found.expired = None
+            for row in rows.values():
+                row["keys"] = row["expires"] = None
+        for row in rows.values():
+            row.setdefault("commands", 0)
+        found.databases = [rows[db] for db in sorted(rows)]
 
 
 class _Tally:
@@ -169,6 +237,7 @@ class _Tally:
         self._modules: Dict[str, None] = {}
         self._start: Optional[BigStart] = None
         self._elements: Optional[int] = 0
+        self._length = 0
 
     def add(self, event: Any) -> None:
         """Count one event."""
@@ -204,6 +273,7 @@ class _Tally:
     def _begin(self, start: BigStart) -> None:
         self._start = start
         self._elements = None if start.type == t.STRING else 0
+        self._length = 0
         self._type_bytes[start.type] += 1
         self._keys[start.db] += 1
         if start.expire_ms is not None:
@@ -211,9 +281,11 @@ class _Tally:
             self._expired += start.expire_ms <= self._now_ms
 
     def _part(self, part: BigPart) -> None:
-        if self._start is None or self._elements is None:
+        if self._start is None:
             return
-        if t.kind_of(self._start.type, self._big.dialect) == "stream":
+        if self._elements is None:
+            self._length += sum(map(len, part.elements))
+        elif t.kind_of(self._start.type, self._big.dialect) == "stream":
             self._elements += sum(_node_entries(blob) for _id, blob in part.elements)
         else:
             self._elements += len(part.elements)
@@ -223,10 +295,12 @@ class _Tally:
         if start is None:
             return
         self._value_bytes[start.type] += end.size
-        self._big.add(start, start.length or end.size, self._elements)
+        self._big.add(start, self._length if self._elements is None else end.size, self._elements)
 
     def _header(self, header: Header) -> None:
         self._found.rdb_version, self._found.dialect = header
+        if self._found.format == UNKNOWN:
+            self._found.format = RDB
         self._big.dialect = header.dialect
 
     def _function(self, function: Function) -> None:
@@ -256,8 +330,10 @@ class _Tally:
     def finish(self) -> None:
         """Write what was counted into the inventory."""
         found = self._found
+        if found.rdb_version is None:
+            return
         dialect = found.dialect or t.REDIS
-        found.keys = sum(self._keys.values())
+        found.keys = found.snapshot_keys = sum(self._keys.values())
         found.expires = sum(self._expires.values())
         found.expired = self._expired
         found.databases = [
@@ -303,7 +379,7 @@ def _number(data: bytes) -> Optional[int]:
 
 def _node_entries(blob: bytes) -> int:
     """Entries in one node of a stream: the first element of its listpack, an integer in 7, 13 or 16 bits; 0 if it is none of these."""
-    if len(blob) < 9:
+    if len(blob) < 10:
         return 0
     first = blob[6]
     if first < 0x80:

@@ -87,9 +87,7 @@ def header(file: BackupFile) -> Header:
     :raises FileError: not readable
     :raises BucketError: the download failed
     """
-    with closing(file.chunks(_HEAD)) as chunks:
-        head = next(chunks, b"")
-    return header_of(head)
+    return header_of(file.head(_HEAD))
 
 
 def header_of(head: bytes) -> Header:

@@ -399,6 +399,9 @@ FORGED = {
     "zset_2 member": b"\x05\x01k\x7f\xff" + HUGE,
     "quicklist_2 node": b"\x12\x01k\x7f\xff\x02" + HUGE,
     "stream node": b"\x13\x01k\x7f\xff\x10" + bytes(16) + HUGE,
+    "hash_metadata field": b"\x18\x01k" + bytes(8) + b"\x7f\xff\x00" + HUGE,
+    "hash_metadata value": b"\x18\x01k" + bytes(8) + b"\x7f\xff\x00\x01f" + HUGE,
+    "hash_listpack_ex": b"\x19\x01k" + bytes(8) + HUGE,
     "module id": b"\x07" + HUGE,
     "idle": b"\xf8" + HUGE,
 }
@@ -408,7 +411,7 @@ FORGED = {
 @pytest.mark.parametrize("length", [HUGE, b"\x81\x00\x00\x00\x7f" + bytes(4)], ids=["2^62", "2^38"])
 def test_absurd_lengths_take_neither_time_nor_memory(body: bytes, length: bytes) -> None:
     """The bytes that are there must not be collected until the claimed ones arrive, which they never do."""
-    head = b"REDIS0011\xfe\x00" + body.replace(HUGE, length)
+    head = b"REDIS0012\xfe\x00" + body.replace(HUGE, length)
     # As elements of a collection these bytes make sense, as entries they do not.
     filler = b"\x3f" * (1 << 20)
     total = len(head) + 40 * len(filler)
