@@ -57,6 +57,13 @@ def fill(server: RedisServer, **options: Any) -> None:
     populate_every_type(client, identity.version, identity.product, **options)
 
 
+def set_keys(server: Any, count: int) -> None:
+    client = server.client()
+    for number in range(count):
+        client.set("key:%d" % number, "v")
+    client.close()
+
+
 def loaded(server: Start, name: str, path: str) -> RedisServer:
     """A fresh server of that version that started with the file as its own."""
     made: RedisServer = server(name)
@@ -305,10 +312,7 @@ def test_cluster(cluster_name: str, method: str, cluster: Start, server: Start, 
 
 def test_cluster_through_the_module(cluster: Start, tmp_path: Path) -> None:
     source = cluster("valkey-9.1", password=PASSWORD)
-    client = source.client()
-    for number in range(300):
-        client.set("key:%d" % number, "v")
-    client.close()
+    set_keys(source, 300)
     result = backup(source, tmp_path, endpoint={"password": PASSWORD})
     assert not result.get("failed") and sum(file["keys"] for file in result["files"]) == 300
     assert [file["slots"][0][0] for file in result["files"]] == sorted(file["slots"][0][0] for file in result["files"])
@@ -355,12 +359,9 @@ def test_replica(method: str, server: Start, tmp_path: Path) -> None:
 
 def test_cluster_from_its_replicas(cluster: Start, tmp_path: Path) -> None:
     source = cluster("valkey-9.1", replicas=1)
-    client = source.client()
-    for number in range(300):
-        client.set("key:%d" % number, "v")
+    set_keys(source, 300)
     for node in source.masters:
         node.client().wait(1, 5000)
-    client.close()
     replicas = {node.address for node in source.replicas}
     endpoint = Endpoint.from_params({"addresses": source.addresses})
     wait_until(lambda: all(shard.replicas for shard in discover(endpoint).shards), "every replica is listed")
@@ -387,9 +388,7 @@ def test_sentinel(server: Start, sentinel: Start, tmp_path: Path) -> None:
 def test_proxy(server: Start, twemproxy: Start, tmp_path: Path) -> None:
     nodes = [server("redis-6.2"), server("redis-6.2")]
     proxy = twemproxy(nodes)
-    client = proxy.client()
-    for number in range(100):
-        client.set("key:%d" % number, "v")
+    set_keys(proxy, 100)
     refused = backup(proxy, tmp_path)
     assert refused["failed"] and "is a proxy" in refused["msg"] and "source.shards" in refused["remedy"]
     result = backup(proxy, tmp_path, endpoint={"shards": [node.address for node in nodes]})
@@ -474,11 +473,7 @@ def test_a_snapshot_that_is_lost_every_time(server: Start, tcp_proxy: Start, tmp
 
 def test_a_shard_that_fails_takes_all_files_with_it(cluster: Start, tmp_path: Path) -> None:
     source = cluster("redis-6.2", rename={"PSYNC": "", "SYNC": ""})
-    source.masters[1].execute("CONFIG", "SET", "requirepass", "")
-    client = source.client()
-    for number in range(100):
-        client.set("key:%d" % number, "v")
-    client.close()
+    set_keys(source, 100)
     source.masters[1].execute("ACL", "SETUSER", "default", "-dump")
     with pytest.raises(ReplyError, match="DUMP.*forbidden"):
         take_it(source, tmp_path)

@@ -28,6 +28,9 @@ LENGTH_MAX = 1 << 40
 
 _from_bytes = int.from_bytes
 
+# How many bytes a length takes, by its first; 0 for a byte that begins none.
+_LENGTH_SIZE = (1,) * 0x40 + (2,) * 0x40 + (5, 9) + (0,) * 0x7E
+
 
 def length_end(buf: bytes, pos: int) -> int:
     """The position after a length."""
@@ -98,10 +101,16 @@ def strings_end(buf: bytes, pos: int, count: int) -> int:
 
 
 def _series(buf: bytes, pos: int) -> int:
+    first = buf[pos]
+    if first < 0x40:
+        return strings_end(buf, pos + 1, first)
     return strings_end(buf, length_end(buf, pos), number(buf, pos))
 
 
 def _pairs(buf: bytes, pos: int) -> int:
+    first = buf[pos]
+    if first < 0x40:
+        return strings_end(buf, pos + 1, 2 * first)
     return strings_end(buf, length_end(buf, pos), 2 * number(buf, pos))
 
 
@@ -166,7 +175,11 @@ def _stream(numbers: int, group_numbers: int, consumer_times: int) -> Skipper:
     def skip(buf: bytes, pos: int) -> int:
         pos = _pairs(buf, pos)
         for _unused in range(numbers):
-            pos = length_end(buf, pos)
+            size = _LENGTH_SIZE[buf[pos]]
+            pos = pos + size if size else length_end(buf, pos)
+        groups = buf[pos]
+        if not groups:
+            return pos + 1
         groups = number(buf, pos)
         pos = length_end(buf, pos)
         for _unused in range(groups):

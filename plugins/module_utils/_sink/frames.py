@@ -93,7 +93,11 @@ class Framer:
         self._footer = target.rdb_version.to_bytes(2, "little")
         self._checksum = calculator()
         self._shape = _shape(policy == "replace", False, target.capabilities)
-        self._shape_expiring = _shape(policy == "replace", True, target.capabilities)
+        expiring = _shape(policy == "replace", True, target.capabilities)
+        # A template for SET with an expiry; empty where the target has no such form.
+        self._expiring_set = b""
+        if expiring.set_head:
+            self._expiring_set = b"%b$%%d\r\n%%b\r\n$%%d\r\n%%b%b$%%d\r\n%%d\r\n" % (expiring.set_head, expiring.set_tail)
         self._loadable: Tuple[bool, ...] = ()
         self._source = t.REDIS
         self.set_source(t.REDIS)
@@ -115,6 +119,7 @@ class Framer:
         footer = self._footer
         checksum = self._checksum
         set_head, set_tail, restore_head, restore_tail = self._shape
+        expiring_set = self._expiring_set
         group = self._mset
         routed = self._routed
         frames: List[bytes] = []
@@ -129,7 +134,10 @@ class Framer:
                 if expire is not None and expire <= now:
                     expired += 1
                     continue
-                self._add_other(frames, batch, entry, now)
+                if data and hint is None and expiring_set:
+                    add(expiring_set % (len(key), key, end - data, buf[data:end], len(b"%d" % expire), expire))
+                else:
+                    self._add_other(frames, batch, entry, now)
             else:
                 size = len(key)
                 key_bulk = _BULK[size] if size < _SMALL else b"$%d\r\n" % size
@@ -172,15 +180,7 @@ class Framer:
         kind, key, start, end, data, expire, hint = entry
         if hint is not None and not self._target.capabilities.restore_idle_freq:
             hint = None
-        shape = self._shape if expire is None else self._shape_expiring
-        if hint is None and data and shape.set_head:
-            tail = shape.set_tail if expire is None else b"%b$%d\r\n%d\r\n" % (shape.set_tail, len(b"%d" % expire), expire)
-            frames.append(
-                b"%b$%d\r\n%b\r\n$%d\r\n%b%b"
-                % (shape.set_head, len(key), key, end - data, batch.buf[data:end], tail)
-            )
-        else:
-            frames.extend(self.restore_frames(key, *self.body(batch, entry), expire, hint, now))
+        frames.extend(self.restore_frames(key, *self.body(batch, entry), expire, hint, now))
 
     def body(self, batch: Batch, entry: Entry) -> Tuple[int, bytes]:
         """Type byte and serialized value as the target loads them."""

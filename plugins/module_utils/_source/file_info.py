@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Sequence, Set
 
-from .._bucket.client import Bucket
 from .._errors import FileError, UsageError
 from .aof_file import AOF, Unit, group
 from .big_keys import BigKeys
@@ -22,6 +21,7 @@ from .files import BackupFile, local_files, open_files, open_objects
 from .inventory import Inventory, take_unit
 
 if TYPE_CHECKING:
+    from .._bucket.client import Bucket
     from .._bucket.objects import ObjectInfo
 
 _SUFFIXES = (".rdb", ".aof", ".manifest", ".zip", ".tar.gz", ".tgz")
