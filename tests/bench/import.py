@@ -72,7 +72,7 @@ def mix(count: int) -> Iterator[Tuple[bytes, ...]]:
         elif kind == 7:
             yield (b"SADD", key, *(words(rng.randint(1, 20), 8) if number % 20 < 10 else [b"%d" % rng.getrandbits(20)] * 3))
         elif kind == 8:
-            yield (b"ZADD", key, *(word for _ in range(rng.randint(1, 20)) for word in (b"%d" % rng.getrandbits(20), *words(1, 8))))
+            yield (b"ZADD", key, *(word for _unused in range(rng.randint(1, 20)) for word in (b"%d" % rng.getrandbits(20), *words(1, 8))))
         elif number % 1000 == 9:
             yield (b"HSET", key, *words(2000, 12))
         else:

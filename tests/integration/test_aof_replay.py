@@ -7,17 +7,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec.resp import command
 from ansible_collections.dcs.migration.plugins.module_utils._codec.slots import key_slot
 from ansible_collections.dcs.migration.plugins.module_utils._errors import (
-    ConflictError,
     FileError,
     LostError,
     MigrationError,
@@ -25,8 +23,7 @@ from ansible_collections.dcs.migration.plugins.module_utils._errors import (
     UnsupportedTypeError,
     UsageError,
 )
-from ansible_collections.dcs.migration.plugins.module_utils._import.receipts import Sample
-from ansible_collections.dcs.migration.plugins.module_utils._import.replay import AofImport, Replayed, check, replay
+from ansible_collections.dcs.migration.plugins.module_utils._import.replay import AofImport, check, replay
 from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint
 from ansible_collections.dcs.migration.plugins.module_utils._server.probe import probe
 from ansible_collections.dcs.migration.plugins.module_utils._server.versions import RESERVED_PREFIX
@@ -36,154 +33,31 @@ from ansible_collections.dcs.migration.plugins.module_utils._source.aof_file imp
     MULTI_PART,
     RDB,
     AofStream,
-    Unit,
     group,
 )
 from ansible_collections.dcs.migration.plugins.module_utils._source.files import open_files
+from ansible_collections.dcs.migration.tests.support.aof_files import (
+    AOF_ON,
+    Source,
+    busy,
+    cluster_values,
+    files_of,
+    load,
+    read_values,
+    values_of,
+    write_aof,
+    plain,
+    preamble,
+    multi_part,
+    redis_62,
+    valkey_91,
+    cluster_62,
+    cluster_91,
+)
 from ansible_collections.dcs.migration.tests.support.aof_workload import Workload
-from ansible_collections.dcs.migration.tests.support.servers import RedisCluster, RedisServer, Twemproxy, wait_until
+from ansible_collections.dcs.migration.tests.support.servers import RedisCluster, RedisServer, Twemproxy
 
-AOF_ON = {"appendonly": "yes", "appendfsync": "no", "auto-aof-rewrite-percentage": 0}
-STEPS = 4000
-
-
-# -- sources -------------------------------------------------------------------------------------------------------------
-
-
-def busy(server: RedisServer, workload: Workload, *, rewrite: bool = False, steps: int = STEPS) -> None:
-    """Run the workload, with a rewrite of the AOF in its middle if wanted."""
-    client = server.client(single_connection_client=True)
-    workload.run(client, steps // 2)
-    if rewrite:
-        client.execute_command(b"BGREWRITEAOF")
-        wait_until(lambda: not server.info("persistence")["aof_rewrite_in_progress"], "the AOF is rewritten")
-    workload.run(client, steps // 2)
-
-
-def files_of(server: RedisServer, to: Path) -> list[Path]:
-    """Stop the server, which completes its AOF, and copy that."""
-    server.stop()
-    to.mkdir(parents=True, exist_ok=True)
-    folder = server.folder / "appendonlydir"
-    found = sorted(folder.iterdir()) if folder.exists() else [server.folder / "appendonly.aof"]
-    return [Path(shutil.copy(path, to / path.name)) for path in found]
-
-
-class Source:
-    """An AOF and what a server says it holds: digest, and digest by key and database."""
-
-    def __init__(self, server: RedisServer, to: Path, workload: Workload) -> None:
-        self.digest = server.digest()
-        self.values = values_of([server.client()])
-        self.used = workload.used
-        self.paths = files_of(server, to)
-
-    @property
-    def unit(self) -> Unit:
-        (unit,) = group(open_files(map(str, self.paths)))
-        return unit
-
-
-def values_of(clients: list[redis.Redis]) -> dict[bytes, tuple[bytes, bool]]:
-    """Digest of the value, and whether it expires, by key in database 0."""
-    found = {}
-    for client in clients:
-        keys = client.keys("*")
-        for key in keys:
-            digest = client.execute_command(b"DEBUG", b"DIGEST-VALUE", key)[0]
-            found[key] = (digest, client.pttl(key) > 0)
-    return found
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """Redis 6.2 without a preamble: commands from the first byte."""
-    workload = Workload(1)
-    with RedisServer("redis-6.2", config={**AOF_ON, "aof-use-rdb-preamble": "no"}) as server:
-        busy(server, workload)
-        return Source(server, tmp_path_factory.mktemp("plain"), workload)
-
-
-@pytest.fixture(scope="module")
-def preamble(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """Redis 6.2 with an RDB preamble."""
-    workload = Workload(2)
-    with RedisServer("redis-6.2", config={**AOF_ON, "aof-use-rdb-preamble": "yes"}) as server:
-        busy(server, workload, rewrite=True)
-        return Source(server, tmp_path_factory.mktemp("preamble"), workload)
-
-
-@pytest.fixture(scope="module")
-def multi_part(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """Valkey 9.1: manifest, base and increments, with timestamps."""
-    workload = Workload(3)
-    with RedisServer("valkey-9.1", config={**AOF_ON, "aof-timestamp-enabled": "yes"}) as server:
-        busy(server, workload, rewrite=True)
-        return Source(server, tmp_path_factory.mktemp("parts"), workload)
-
-
-# -- targets -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def redis_62() -> Iterator[RedisServer]:
-    with RedisServer("redis-6.2") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def valkey_91() -> Iterator[RedisServer]:
-    with RedisServer("valkey-9.1") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def cluster_62() -> Iterator[RedisCluster]:
-    with RedisCluster("redis-6.2") as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def cluster_91() -> Iterator[RedisCluster]:
-    with RedisCluster("valkey-9.1") as cluster:
-        yield cluster
-
-
-def load(
-    unit: Unit | Path,
-    address: str,
-    policy: str = "replace",
-    db_of: Callable[[int], int | None] = lambda db: db,
-    keep: Callable[[bytes], bool] | None = None,
-    journal: Path | None = None,
-    topology: str = "auto",
-) -> tuple[Replayed, Target]:
-    """Import as the engine does: check, prepare, the snapshot, the commands."""
-    from ansible_collections.dcs.migration.plugins.module_utils._import import big_key, selection, snapshot
-
-    if isinstance(unit, Path):
-        (unit,) = group(open_files([str(unit)]))
-    endpoint = Endpoint.from_params({"addresses": [address], "topology": topology})
-    target = Target(endpoint, probe(endpoint), policy, unit.name)
-    try:
-        aof = AofImport(unit, target, db_of, keep, str(journal) if journal else None)
-        aof.check()
-        aof.prepare()
-        chosen = selection.Selection()
-        chosen.db_of = db_of  # type: ignore[method-assign,assignment]
-        if keep is not None:
-            chosen.keep, chosen.all_keys = keep, False  # type: ignore[method-assign]
-        snapshot.SnapshotImport(target, chosen, big_key.Journal(None), Sample(), lambda text: None).run(aof.events())
-        return aof.run(), target
-    finally:
-        target.close()
-
-
-def write_aof(path: Path, *lines: str | bytes) -> Path:
-    """An AOF of commands given as texts."""
-    path.write_bytes(b"".join(line if isinstance(line, bytes) else command(*line.split()) for line in lines))
-    return path
-
+__all__ = ["plain", "preamble", "multi_part", "redis_62", "valkey_91", "cluster_62", "cluster_91"]  # the fixtures, for pytest to find
 
 # -- a single target -------------------------------------------------------------------------------------------------------
 
@@ -231,12 +105,6 @@ def test_keys_only_in_the_target_stay(preamble: Source, redis_62: RedisServer) -
 
 
 # -- a cluster ---------------------------------------------------------------------------------------------------------------
-
-
-def cluster_values(cluster: RedisCluster) -> dict[bytes, tuple[bytes, bool]]:
-    found = values_of(cluster.clients())
-    assert not [key for key in found if key.startswith(RESERVED_PREFIX)]
-    return found
 
 
 @pytest.mark.parametrize("name", ["plain", "preamble"])
@@ -356,168 +224,6 @@ def test_proxy(tmp_path: Path, redis_62: RedisServer, valkey_91: RedisServer) ->
             assert sorted(found) == [b"a", b"d", b"l"]
             values = [server.client().get("a") for server in (redis_62, second)]
             assert b"3" in values
-
-
-# -- policies ----------------------------------------------------------------------------------------------------------------
-
-COUNTED = ("SELECT 0", "INCR n", "INCR n", "RPUSH l a b", "SET s 1", "DEL s x", "APPEND t xy", "MSET m 1 o 2")
-
-
-def test_skip_leaves_keys_alone(tmp_path: Path, redis_62: RedisServer) -> None:
-    redis_62.flush()
-    client = redis_62.client()
-    client.mset({"n": "100", "x": "mine", "o": "mine"})
-    done, _target = load(write_aof(tmp_path / "a.aof", *COUNTED), redis_62.address, "skip")
-    assert client.mget("n", "x", "o", "m", "t") == [b"100", b"mine", b"mine", b"1", b"xy"]
-    assert done.skipped_keys == 3
-
-
-def test_skip_on_a_cluster(tmp_path: Path, cluster_62: RedisCluster) -> None:
-    cluster_62.flush()
-    client = cluster_62.client()
-    try:
-        for key in ("n", "x", "o"):
-            client.set(key, "mine")
-        load(write_aof(tmp_path / "a.aof", *COUNTED), cluster_62.addresses[0], "skip")
-        assert [client.get(key) for key in ("n", "x", "o", "m", "t")] == [b"mine", b"mine", b"mine", b"1", b"xy"]
-    finally:
-        client.close()
-
-
-def test_skip_refuses_what_would_be_half_right(tmp_path: Path, redis_62: RedisServer) -> None:
-    redis_62.flush()
-    redis_62.client().sadd("a", "mine")
-    path = write_aof(tmp_path / "a.aof", "SADD a 1", "SADD b 2", "SUNIONSTORE d a b")
-    with pytest.raises(UsageError, match="SUNIONSTORE.*left alone"):
-        load(path, redis_62.address, "skip")
-    assert redis_62.client().keys("*") == [b"a"]
-
-
-def test_skip_after_a_run_that_was_cut_off(tmp_path: Path, redis_62: RedisServer) -> None:
-    redis_62.flush()
-    client = redis_62.client()
-    client.set("n", "mine")
-    journal = tmp_path / "journal"
-    broken = write_aof(tmp_path / "a.aof", "INCR n", "INCR c", "RPUSH l a", "INCR l", "INCR c")
-    with pytest.raises(ServerError, match="at byte .*INCR of key 'l'"):
-        load(broken, redis_62.address, "skip", journal=journal)
-    assert journal.exists()
-    good = write_aof(tmp_path / "a.aof", "INCR n", "INCR c", "RPUSH l a", "RPUSH l b", "INCR c")
-    load(good, redis_62.address, "skip", journal=journal)
-    assert client.mget("n", "c") == [b"mine", b"2"] and client.lrange("l", 0, -1) == [b"a", b"b"]
-    assert not journal.exists()
-
-
-@pytest.mark.parametrize("policy", ["skip", "replace"])
-def test_existing_keys_under_a_preamble(policy: str, tmp_path: Path, redis_62: RedisServer) -> None:
-    with RedisServer("redis-6.2", config=AOF_ON) as server:
-        client = server.client()
-        client.mset({"only:%d" % number: "base" for number in range(10)})
-        client.mset({"both:%d" % number: "base" for number in range(10)})
-        client.execute_command(b"BGREWRITEAOF")
-        wait_until(lambda: not server.info("persistence")["aof_rewrite_in_progress"], "the AOF is rewritten")
-        for number in range(10):
-            client.append("both:%d" % number, "+")
-            client.append("tail:%d" % number, "t")
-        paths = files_of(server, tmp_path)
-    (unit,) = group(open_files(map(str, paths)))
-    assert unit.kind == AOF
-    redis_62.flush()
-    client = redis_62.client()
-    client.mset({"only:1": "mine", "both:1": "mine", "tail:1": "mine", "other": "mine"})
-    for _run in range(2):
-        if _run and policy == "skip":
-            break
-        load(unit, redis_62.address, policy)
-        changed = {"only": "base", "both": "base+", "tail": "t"}
-        for name, value in changed.items():
-            kept = b"mine" if policy == "skip" else value.encode()
-            assert client.mget("%s:0" % name, "%s:1" % name) == [value.encode(), kept]
-        assert client.get("other") == b"mine" and client.dbsize() == 31
-
-
-@pytest.mark.parametrize("with_preamble", [False, True])
-def test_fail_writes_nothing(with_preamble: bool, tmp_path: Path, plain: Source, preamble: Source, redis_62: RedisServer) -> None:
-    source = preamble if with_preamble else plain
-    redis_62.flush()
-    key = sorted(source.values)[-1]
-    redis_62.client().set(key, "mine")
-    with pytest.raises(ConflictError, match="nothing was written"):
-        load(source.unit, redis_62.address, "fail")
-    assert redis_62.client().keys("*") == [key]
-    redis_62.flush()
-    load(source.unit, redis_62.address, "fail")
-    assert redis_62.digest() == source.digest
-
-
-# -- whole databases ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("use_preamble", ["yes", "no"])
-def test_flush_and_swap(seed: int, use_preamble: str, tmp_path: Path, redis_62: RedisServer) -> None:
-    workload = Workload(100 + seed, databases=3, flush=True)
-    with RedisServer("redis-6.2", config={**AOF_ON, "aof-use-rdb-preamble": use_preamble}) as server:
-        busy(server, workload, rewrite=True, steps=3000)
-        source = Source(server, tmp_path, workload)
-    assert "SWAPDB" in workload.used or "FLUSHDB" in workload.used
-    redis_62.flush()
-    for _run in range(2):
-        load(source.unit, redis_62.address)
-        assert redis_62.digest() == source.digest
-
-
-def test_a_flush_of_the_log_leaves_the_target_s_own_keys(tmp_path: Path, redis_62: RedisServer) -> None:
-    for policy in ("replace", "skip"):
-        redis_62.flush()
-        client = redis_62.client()
-        client.mset({"mine": "1", "a": "2"})
-        path = write_aof(tmp_path / "a.aof", "SET a gone", "FLUSHALL", "SET b 1", "SELECT 1", "SET c 1", "FLUSHDB", "SET d 1")
-        load(path, redis_62.address, policy)
-        assert sorted(client.keys("*")) == [b"a", b"b", b"mine"] and client.get("a") == b"2"
-
-
-def test_move_and_copy_between_databases(tmp_path: Path, redis_62: RedisServer) -> None:
-    lines = ("SELECT 0", "SET a 1", "MOVE a 2", "SET b 1", "COPY b c DB 2", "SELECT 2", "INCR a")
-    path = write_aof(tmp_path / "a.aof", *lines)
-    redis_62.flush()
-    for _run in range(2):
-        load(path, redis_62.address, db_of=lambda db: {0: 5, 2: 6}[db])
-        assert redis_62.client(db=5).keys("*") == [b"b"]
-        client = redis_62.client(db=6)
-        assert sorted(client.keys("*")) == [b"a", b"c"] and client.get("a") == b"2"
-    with pytest.raises(UsageError, match="db_map makes one"):
-        load(path, redis_62.address, db_of=lambda db: 0)
-    with pytest.raises(UsageError, match="left out"):
-        load(write_aof(tmp_path / "b.aof", "SET a 1", "MOVE a 2"), redis_62.address, db_of=lambda db: db or None)
-
-
-def test_two_databases_into_one(tmp_path: Path, redis_62: RedisServer) -> None:
-    redis_62.flush()
-    path = write_aof(tmp_path / "a.aof", "SELECT 0", "INCR a", "SELECT 1", "INCR b", "SELECT 0", "INCR a")
-    load(path, redis_62.address, db_of=lambda db: 0)
-    assert redis_62.client().mget("a", "b") == [b"2", b"1"]
-    clash = write_aof(tmp_path / "b.aof", "SELECT 0", "INCR a", "SELECT 1", "INCR a")
-    with pytest.raises(UsageError, match="database 0 and in database 1"):
-        load(clash, redis_62.address, db_of=lambda db: 0)
-
-
-# -- filters -----------------------------------------------------------------------------------------------------------------
-
-
-def test_filters_cut_commands(tmp_path: Path, redis_62: RedisServer, cluster_62: RedisCluster) -> None:
-    lines = ("MSET a:1 1 b:1 1", "DEL a:1 b:1", "MULTI", "INCR a:2", "INCR b:2", "EXEC", "SUNIONSTORE b:3 b:4 b:5", "SADD a:6 x")
-    path = write_aof(tmp_path / "a.aof", *lines)
-    for address, server in ((redis_62.address, redis_62), (cluster_62.addresses[0], cluster_62)):
-        server.flush()
-        load(path, address, keep=lambda key: key.startswith(b"a:"))
-        clients = cluster_62.clients() if server is cluster_62 else [redis_62.client()]
-        assert sorted(key for client in clients for key in client.keys("*")) == [b"a:2", b"a:6"]
-    mixed = write_aof(tmp_path / "b.aof", "SADD a:1 x", "SUNIONSTORE a:2 a:1 b:1")
-    redis_62.flush()
-    with pytest.raises(UsageError, match="SUNIONSTORE combines keys"):
-        load(mixed, redis_62.address, keep=lambda key: key.startswith(b"a:"))
-    assert not redis_62.client().keys("*")
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------------
@@ -695,16 +401,3 @@ def test_files_of_other_versions(name: str, tmp_path: Path, redis_62: RedisServe
     load(unit, target.address)
     assert read_values(target.client()) == source_values
     assert keys
-
-
-def read_values(client: redis.Redis) -> dict[bytes, Any]:
-    """Values of the types that every version has, as replies."""
-    readers: dict[bytes, Callable[[bytes], Any]] = {
-        b"string": client.get,
-        b"list": lambda key: client.lrange(key, 0, -1),
-        b"set": lambda key: sorted(client.smembers(key)),
-        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
-        b"hash": client.hgetall,
-        b"stream": lambda key: client.xrange(key),
-    }
-    return {key: readers[client.type(key)](key) for key in client.keys("*")}

@@ -163,7 +163,9 @@ def test_version(name: str) -> None:
         assert found.product.name == server.product
         assert found.product.version.startswith("%d.%d" % server.version)
         endpoint = Endpoint.from_params({"addresses": [server.address], "password": PASSWORD})
-        assert found.product.rdb_version == rdb_version_by_dump(endpoint, endpoint.addresses[0])
+        # Redict writes 12 without knowing a type that came with it: as a target it is a server of version 11.
+        written = rdb_version_by_dump(endpoint, endpoint.addresses[0])
+        assert found.product.rdb_version == (11 if found.product.name == "redict" else written)
         assert [tuple(item) for item in found.databases or ()] == [(3, 1, 0)]
         assert found.psync.supported is True, found.psync
         assert "DEBUG" in found.disabled_commands

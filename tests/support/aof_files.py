@@ -15,33 +15,18 @@ import pytest
 import redis
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec.resp import command
-from ansible_collections.dcs.migration.plugins.module_utils._codec.slots import key_slot
-from ansible_collections.dcs.migration.plugins.module_utils._errors import (
-    ConflictError,
-    FileError,
-    LostError,
-    MigrationError,
-    ServerError,
-    UnsupportedTypeError,
-    UsageError,
-)
+from ansible_collections.dcs.migration.plugins.module_utils._import import big_key, selection, snapshot
 from ansible_collections.dcs.migration.plugins.module_utils._import.receipts import Sample
-from ansible_collections.dcs.migration.plugins.module_utils._import.replay import AofImport, Replayed, check, replay
+from ansible_collections.dcs.migration.plugins.module_utils._import.replay import AofImport, Replayed
 from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint
 from ansible_collections.dcs.migration.plugins.module_utils._server.probe import probe
 from ansible_collections.dcs.migration.plugins.module_utils._server.versions import RESERVED_PREFIX
 from ansible_collections.dcs.migration.plugins.module_utils._sink.target import Target
-from ansible_collections.dcs.migration.plugins.module_utils._source.aof_file import (
-    AOF,
-    MULTI_PART,
-    RDB,
-    AofStream,
-    Unit,
-    group,
-)
+from ansible_collections.dcs.migration.plugins.module_utils._source.aof_file import Unit, group
 from ansible_collections.dcs.migration.plugins.module_utils._source.files import open_files
-from ansible_collections.dcs.migration.tests.support.aof_workload import Workload
-from ansible_collections.dcs.migration.tests.support.servers import RedisCluster, RedisServer, Twemproxy, wait_until
+
+from .aof_workload import Workload
+from .servers import RedisCluster, RedisServer, wait_until
 
 AOF_ON = {"appendonly": "yes", "appendfsync": "no", "auto-aof-rewrite-percentage": 0}
 STEPS = 4000
@@ -159,8 +144,6 @@ def load(
     topology: str = "auto",
 ) -> tuple[Replayed, Target]:
     """Import as the engine does: check, prepare, the snapshot, the commands."""
-    from ansible_collections.dcs.migration.plugins.module_utils._import import big_key, selection, snapshot
-
     if isinstance(unit, Path):
         (unit,) = group(open_files([str(unit)]))
     endpoint = Endpoint.from_params({"addresses": [address], "topology": topology})
@@ -196,3 +179,9 @@ def read_values(client: redis.Redis) -> dict[bytes, Any]:
         b"stream": lambda key: client.xrange(key),
     }
     return {key: readers[client.type(key)](key) for key in client.keys("*")}
+
+
+def cluster_values(cluster: RedisCluster) -> dict[bytes, tuple[bytes, bool]]:
+    found = values_of(cluster.clients())
+    assert not [key for key in found if key.startswith(RESERVED_PREFIX)]
+    return found

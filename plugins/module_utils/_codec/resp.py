@@ -11,6 +11,7 @@ Source: the protocol specification of Redis ("RESP protocol spec"), and ``src/ne
 
 from __future__ import annotations
 
+import math
 from typing import Any, List, Tuple, Union
 
 from .errors import CodecError, TruncatedError
@@ -46,7 +47,7 @@ def command(*args: Argument) -> bytes:
 
 def double(value: float) -> bytes:
     """A score as text that reads back as the same double."""
-    if value != value:
+    if math.isnan(value):
         return b"nan"
     if value in (float("inf"), float("-inf")):
         return b"inf" if value > 0 else b"-inf"

@@ -20,6 +20,7 @@ once. ``feed`` looks again at an element whose end it has not seen, in constant 
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Union
 
 from . import intset, listpack, stream as stream_format, types as t, wire, ziplist, zipmap
@@ -117,7 +118,7 @@ def _one_zset(buf: bytes, pos: int) -> tuple[Any, int]:
 
 
 def _score(score: float, pos: int) -> float:
-    if score != score:
+    if math.isnan(score):
         raise CodecError("a score is not a number", pos)
     return score
 

@@ -15,6 +15,7 @@ length it claims: nothing is allocated before its bytes are there. Bytes that no
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Tuple
 
@@ -177,7 +178,7 @@ def read_old_double(buf: bytes, pos: int) -> Tuple[float, int]:
 
 def write_old_double(value: float) -> bytes:
     """The counterpart of :func:`read_old_double`: as many digits as are needed to read the same double again."""
-    if value != value:
+    if math.isnan(value):
         return b"\xfd"
     if value == _INF:
         return b"\xfe"

@@ -141,8 +141,9 @@ class CommandLane(Lane):
 class CommandStream:
     """Send commands with :meth:`add`, wait for all of them with :meth:`drain`. ``where`` puts a position into words.
 
-    ``several(args, offset, db)`` does a command on several keys of a slot that is being moved: no node has all of them then, and none takes
-    the command before the move is over. The first error is raised by whichever call notices it, with position, command and key; what had been sent behind it by then is done.
+    ``several(args, offset, db)`` does a command on several keys of a slot that is being moved: no node has all of them then, and
+    none takes the command before the move is over. The first error is raised by whichever call notices it, with position, command and
+    key; what had been sent behind it by then is done.
     """
 
     def __init__(
@@ -180,8 +181,8 @@ class CommandStream:
     def add_group(self, key: bytes, db: int, frame: bytes, offset: int) -> None:
         """Send a command on several keys of one slot.
 
-        While a slot is moved such a command may have to wait (TRYAGAIN) where one on a single key is done at once: nothing is sent to the slot
-        until it is answered.
+        While a slot is moved such a command may have to wait (TRYAGAIN) where one on a single key is done at once: nothing is sent to
+        the slot until it is answered.
         """
         self.add(key, db, frame, offset)
         if self._only is None:

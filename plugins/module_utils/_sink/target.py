@@ -256,6 +256,7 @@ class Target:
         a new run from the start can promise that nothing is missing. Writing an entry twice is harmless.
         """
         address = broken.address
+        refused = ""
         for attempt in range(RECONNECTS):
             time.sleep(0.1 * 2.5**attempt)
             try:
