@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Tuple
 
 import pytest
 
-from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import RdbWriter
+from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb_writer import RdbWriter
 from ansible_collections.dcs.migration.plugins.module_utils._codec.wire import write_string
 from ansible_collections.dcs.migration.tests.support.access import identify
 from ansible_collections.dcs.migration.tests.support.datasets import populate_every_type

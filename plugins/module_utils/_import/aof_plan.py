@@ -40,7 +40,8 @@ class Plan:
 
     Databases are counted as they are at the end of the log: ``final(db, swaps)`` is where the content of ``db`` is then, when ``swaps`` of
     all swaps have passed. ``used`` has the databases that commands write to, each with the position of the first one, ``snapshot``
-    those of the snapshot before the commands (under the numbers that stand in it). Commands are counted from 1; those up to ``floor(db)`` have no effect on the database ``db``.
+    those of the snapshot before the commands (under the numbers that stand in it). Commands are counted from 1; those up to
+    ``floor(db)`` have no effect on the database ``db``.
     """
 
     def __init__(self, commands: Commands, db_of: DbOf, keep: Optional[Keep], where: Where) -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import BinaryIO, Iterator, List, NoReturn, Optional, Protocol, Tuple
 
 from .._codec import types as t
-from .._codec.rdb import RdbWriter
+from .._codec.rdb_writer import RdbWriter
 from .._errors import FileError
 from .._server.versions import Product
 

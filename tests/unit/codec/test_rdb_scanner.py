@@ -35,8 +35,8 @@ from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import (
     Header,
     ModuleAux,
     RdbScanner,
-    RdbWriter,
 )
+from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb_writer import RdbWriter
 from ansible_collections.dcs.migration.plugins.module_utils._codec.values import element_reader
 from ansible_collections.dcs.migration.tests.support.datasets import populate_every_type
 from ansible_collections.dcs.migration.tests.support.params import server_params

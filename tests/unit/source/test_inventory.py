@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec import listpack, lzf, types as t, wire
-from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import RdbWriter
+from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb_writer import RdbWriter
 from ansible_collections.dcs.migration.plugins.module_utils._codec.resp import command
 from ansible_collections.dcs.migration.plugins.module_utils._source.big_keys import BigKeys, count_elements
 from ansible_collections.dcs.migration.plugins.module_utils._source.file_info import describe_files

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import Batch, BigStart, Header, RdbWriter
+from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import Batch, BigStart, Header
+from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb_writer import RdbWriter
 from ansible_collections.dcs.migration.plugins.module_utils._codec.wire import write_string
 from ansible_collections.dcs.migration.plugins.module_utils._errors import BucketError, FileError
 from ansible_collections.dcs.migration.plugins.module_utils._source.files import BackupFile, open_files
