@@ -4,6 +4,7 @@
 
 # make demo    migrate between real servers on this machine and show what happens
 # make test    unit and integration tests
+# make bench   measure the import (docs/performance.md)
 # make lint    everything .ci/run checks without running tests
 # make clean   remove whatever the above made in this folder
 #
@@ -15,7 +16,7 @@ PYTHON ?= python3
 ARGS ?=
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint clean venv servers .FORCE
+.PHONY: demo test bench lint clean venv servers .FORCE
 SHELL := /bin/sh
 
 # Ansible refuses to start under a locale that is not UTF-8.
@@ -34,6 +35,10 @@ test: servers
 
 demo: servers
 	$(IN_VENV) .venv/bin/python tests/e2e/demo.py $(ARGS)
+
+# The import beside the target's own limit; ARGS=--memory for the memory of a 2 GB import.
+bench: servers
+	$(IN_VENV) .venv/bin/python tests/bench/import.py $(ARGS)
 
 lint:
 	PYTHON="$(PYTHON)" bash .ci/run lint

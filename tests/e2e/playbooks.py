@@ -84,7 +84,7 @@ def _environment(work: Path, mark: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "AWS_"))}
     config = work / "ansible.cfg"
     config.touch()
-    name, _, value = mark.partition("=")
+    name, _equals, value = mark.partition("=")
     return {
         **kept,
         name: value,

@@ -176,7 +176,7 @@ def read_values(client: redis.Redis) -> dict[bytes, Any]:
         b"set": lambda key: sorted(client.smembers(key)),
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
         b"hash": client.hgetall,
-        b"stream": lambda key: client.xrange(key),
+        b"stream": client.xrange,
     }
     return {key: readers[client.type(key)](key) for key in client.keys("*")}
 

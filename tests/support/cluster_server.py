@@ -170,5 +170,5 @@ class RedisCluster(ServerHandle):
 def _slot_range(word: bytes) -> range:
     if word.startswith(b"["):
         return range(0)
-    first, _, last = word.partition(b"-")
+    first, _dash, last = word.partition(b"-")
     return range(int(first), int(last or first) + 1)

@@ -96,7 +96,7 @@ class _Set:
             self.write(command, key, *words[first : first + each])
 
     def noise(self, length: int) -> bytes:
-        return bytes(self.random.getrandbits(8) for _ in range(length))
+        return bytes(self.random.getrandbits(8) for _byte in range(length))
 
 
 def populate_every_type(
@@ -159,7 +159,7 @@ def _lists(one: _Set) -> None:
     one.write("RPUSH", b"list:one", b"x")
     one.write("RPUSH", b"list:empty-element", b"")
     one.many("RPUSH", b"list:many-nodes", [b"element %d %s" % (n, b"." * (n % 90)) for n in range(3000)])
-    one.many("LPUSH", b"list:many-integers", [one.random.randrange(-(10**6), 10**6) for _ in range(2000)])
+    one.many("LPUSH", b"list:many-integers", [one.random.randrange(-(10**6), 10**6) for _element in range(2000)])
     one.write("RPUSH", b"list:plain", b"before", one.noise(70_000), b"p" * 70_000, b"after")
     one.many("RPUSH", b"list:same", [b"same"] * 700)
 
@@ -167,7 +167,7 @@ def _lists(one: _Set) -> None:
 def _sets(one: _Set) -> None:
     for bits in (16, 32, 64):
         top = 2 ** (bits - 1)
-        some = [top - 1, -top, 0, 1, -1] + [one.random.randrange(-top, top) for _ in range(60)]
+        some = [top - 1, -top, 0, 1, -1] + [one.random.randrange(-top, top) for _member in range(60)]
         one.many("SADD", b"set:intset:%d" % bits, some)
     one.many("SADD", b"set:integers-many", list(range(-500, 1500)))
     one.many("SADD", b"set:small", [b"a", b"b", b"", b"12", b"007", one.noise(30)])

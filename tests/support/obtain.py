@@ -230,7 +230,7 @@ def _mirror() -> str:
         return named
     listed = _run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)"], "reading apt's sources")
     for line in listed.splitlines():
-        uri, _, release = line.strip().partition(" ")
+        uri, _space, release = line.strip().partition(" ")
         if release.split("-")[0] in _DEBIAN_RELEASES and not release.endswith("-security"):
             return uri
     raise ProvisionError("Debian packages", "apt's sources name no Debian mirror; set DCS_TEST_DEBIAN_MIRROR to one")

@@ -95,12 +95,12 @@ def _rate_limit(app: _Application, number: int) -> None:
 
 def _followers(app: _Application, number: int) -> None:
     key = b"followers:%d" % number
-    app.write(key, "SADD", key, *[app.random.randrange(100_000) for _ in range(app.random.randrange(1, 12))])
+    app.write(key, "SADD", key, *[app.random.randrange(100_000) for _member in range(app.random.randrange(1, 12))])
 
 
 def _timeline(app: _Application, number: int) -> None:
     key = b"timeline:%d" % number
-    app.write(key, "LPUSH", key, *[b"post:%d" % app.random.randrange(10**6) for _ in range(10)])
+    app.write(key, "LPUSH", key, *[b"post:%d" % app.random.randrange(10**6) for _post in range(10)])
 
 
 def _shared(app: _Application, number: int) -> None:

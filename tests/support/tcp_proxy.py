@@ -136,7 +136,7 @@ class TcpProxy:
                 client.settimeout(10)
                 client = self._context.wrap_socket(client, server_side=True)
                 client.settimeout(None)
-            host, _, port = self.target.rpartition(":")
+            host, _colon, port = self.target.rpartition(":")
             server = socket.create_connection((host, int(port)), 10)
             server.settimeout(None)
         except (OSError, ssl.SSLError):

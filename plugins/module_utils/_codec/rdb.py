@@ -15,7 +15,7 @@ as :class:`BigStart`, any number of :class:`BigPart`, :class:`BigEnd`.
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import claims, skip, types as t, wire
 from .crc64 import crc64
@@ -61,12 +61,16 @@ class ModuleAux(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Entries of one database whose values are slices of ``buf``; ``base`` is the position of ``buf`` in the file."""
+    """Entries of one database whose values are slices of ``buf``; ``base`` is the position of ``buf`` in the file.
+
+    ``pairs`` is key, value, key, value, ... of plain strings, where the scanner was asked for them; they are no entries then.
+    """
 
     db: int
     buf: bytes
     base: int
     entries: List[Entry]
+    pairs: Sequence[bytes] = ()
 
 
 class BigStart(NamedTuple):
@@ -116,12 +120,15 @@ class _StringReader:
 class RdbScanner:
     """Feed it the bytes of an RDB file; ``total`` is the file's size where it is known.
 
+    With ``pairs`` strings that are stored as they are or as integers, are shorter than 16 KiB and have neither expiry nor hint come as
+    ``Batch.pairs``: who writes them by MSET needs no more, and it takes a third of the time.
+
     After the last chunk call :meth:`close`. ``version``, ``dialect`` are set by the header, ``offset`` is the position
     up to which the file is understood, ``done`` tells that the end mark and the checksum were read, ``rest`` holds what
     came after them (an AOF with an RDB preamble goes on there). Errors carry positions in the file.
     """
 
-    def __init__(self, total: Optional[int] = None, big: int = BIG_VALUE) -> None:
+    def __init__(self, total: Optional[int] = None, big: int = BIG_VALUE, pairs: bool = False) -> None:
         self.version = 0
         self.dialect = t.REDIS
         self.done = False
@@ -130,6 +137,7 @@ class RdbScanner:
         self.db = 0
         self._total = total
         self._big = big
+        self._pairs: Optional[List[bytes]] = [] if pairs else None
         self._pieces: List[bytes] = []
         self._have = 0
         self._need = _HEADER
@@ -194,8 +202,8 @@ class RdbScanner:
                         break
                 else:
                     pos, opcode = self._scan(buf, pos, out)
-                    if out:
-                        yield Batch(self.db, buf, base, out)
+                    if out or self._pairs:
+                        yield self._batch(buf, base, out)
                         out = []
                     if opcode == t.OP_EOF:
                         sure = pos - 1
@@ -217,11 +225,18 @@ class RdbScanner:
             # An opcode that is not all there yet: it is read again with more bytes behind it.
             pos = sure
         except CodecError as exc:
-            if out:
-                yield Batch(self.db, buf, base, out)
+            if out or self._pairs:
+                yield self._batch(buf, base, out)
             raise exc.shift(base) from None
         if not self.done:
             self._keep(buf, pos)
+
+    def _batch(self, buf: bytes, base: int, out: List[Entry]) -> Batch:
+        pairs = self._pairs
+        if not pairs:
+            return Batch(self.db, buf, base, out)
+        self._pairs = []
+        return Batch(self.db, buf, base, out, pairs)
 
     def _keep(self, buf: bytes, pos: int) -> None:
         if pos:
@@ -263,6 +278,7 @@ class RdbScanner:
         string_end = skip.string_end
         from_bytes = int.from_bytes
         append = out.append
+        pairs = self._pairs
         size = len(buf)
         expire: Optional[int] = None
         hint: Optional[Tuple[bytes, int]] = None
@@ -312,6 +328,18 @@ class RdbScanner:
                         pos = string_end(buf, start)
                         if first < 0xC0:
                             data = skip.length_end(buf, start)
+                        elif first < 0xC3 and pairs is not None and expire is None and hint is None:
+                            if pos > size:
+                                return entry, 0
+                            pairs += (key, b"%d" % from_bytes(buf[start + 1 : pos], "little", signed=True))
+                            entry = pos
+                            continue
+                    if pairs is not None and expire is None and hint is None and data and first < 0x80:
+                        if pos > size:
+                            return entry, 0
+                        pairs += (key, buf[data:pos])
+                        entry = pos
+                        continue
                 else:
                     skipper = skippers[kind]
                     if skipper is string_end:

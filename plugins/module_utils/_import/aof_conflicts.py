@@ -57,9 +57,9 @@ def find_conflicts(stream: AofStream, target: Target, plan: Plan, journal: Optio
     asker = _Asker(target, full)
     owners: Dict[int, Dict[bytes, int]] = {}
     for event in stream.events():
-        if target.policy == "fail" and type(event) in (Batch, BigStart):
+        if target.policy == "fail" and isinstance(event, (Batch, BigStart)):
             db = plan.db_of_entry(event.db)
-            keys = [entry[1] for entry in event.entries] if type(event) is Batch else [event.key]
+            keys = [entry[1] for entry in event.entries] if isinstance(event, Batch) else [event.key]
             if db is not None:
                 asker.add(db, keys if plan.keep is None else filter(plan.keep, keys))
     for db, source_db, args, _frame, offset, spec, _unit in Statements(stream.commands(), plan, target.dialect):
@@ -200,7 +200,6 @@ def other_db(args: List[bytes], spec: Spec) -> Optional[int]:
     if spec.name == b"COPY" and len(args) > 4 and args[3].upper() == b"DB":
         return int(args[4])
     return None
-
 
 
 # -- the journal ---------------------------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ class Statements:
         if number is None:
             yield self._db or 0, self._final, args, frame, offset, spec, unit
             return
-        pos = next(pos for pos in range(3, len(args)) if args[pos].upper() == b"DB")
+        pos = [word.upper() for word in args].index(b"DB", 3)
         rest = args[:pos] + args[pos + 2 :]
         other = self._plan.db_of(self._plan.final(number, self._swaps))
         if other is None:

@@ -175,7 +175,7 @@ class Importer:
         before = (target.written, target.skipped, target.expired)
         try:
             if log is None:
-                snapshot.run(events(unit.parts[0]))
+                snapshot.run(events(unit.parts[0], pairs=target.takes_pairs))
             else:
                 log.prepare()
                 snapshot.run(log.events())

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .._codec.rdb import Entry
 from .._errors import FileError, UsageError
@@ -40,13 +40,15 @@ class Sample:
         self._stride = 1
         self._count = 0
 
-    def add(self, db: int, entries: List[Entry]) -> None:
+    def add(self, db: int, entries: List[Entry], pairs: Sequence[bytes] = ()) -> None:
         """Look at one batch."""
         self._count += 1
         if self._count % self._stride:
             return
         for entry in entries[:: max(1, len(entries) // _PER_BATCH)]:
             self.keys.append((db, entry[1], entry[5]))
+        for at in range(0, len(pairs), max(2, len(pairs) // _PER_BATCH // 2 * 2)):
+            self.keys.append((db, pairs[at], None))
         while len(self.keys) > _SAMPLE_MAX:
             self.keys = self.keys[::2]
             self._stride *= 2

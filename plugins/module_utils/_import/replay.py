@@ -40,6 +40,7 @@ from .transplant import Transplant
 _DOUBT_MS = 60_000
 _SAMPLED = 256
 
+
 class Replayed(NamedTuple):
     """``commands`` sent (of ``total`` in the file), ``dropped`` for having no effect on what is taken, ``transplanted`` one by one,
     ``skipped_keys`` left alone. ``sample``: database in the target, key and expiry (ms since 1970 or None) of some keys that are there now.
@@ -147,7 +148,7 @@ def watch(events: Iterable[Event], target: Target, plan: Plan, conflicts: Confli
         _clear_all(target, conflicts.clear)
     leaving = False
     for event in events:
-        if type(event) is Batch:
+        if isinstance(event, Batch):
             db = plan.db_of_entry(event.db)
             if db is None:
                 continue
@@ -159,13 +160,13 @@ def watch(events: Iterable[Event], target: Target, plan: Plan, conflicts: Confli
             if clear:
                 _written(target, db, clear, [(entry[1], entry[5]) for entry in entries])
             yield event._replace(db=plan.final(event.db, 0), entries=entries)
-        elif type(event) is BigStart:
+        elif isinstance(event, BigStart):
             db = plan.db_of_entry(event.db)
             leaving = db is None or event.key in conflicts.leave.get(db, ())
             if not leaving:
                 _written(target, db or 0, conflicts.clear.get(db or 0) or set(), [(event.key, event.expire_ms)])
                 yield event._replace(db=plan.final(event.db, 0))
-        elif not (leaving and type(event) in (BigPart, BigEnd)):
+        elif not (leaving and isinstance(event, (BigPart, BigEnd))):
             yield event
 
 

@@ -48,7 +48,7 @@ class SnapshotImport:
         kinds = Counter(self._kinds)
         for type_byte, count in self._types.items():
             kinds[t.kind_of(type_byte, self._dialect) or "unknown"] += count
-        return kinds
+        return +kinds
 
     def run(self, events: Iterable[Any]) -> None:
         """Write everything; MigrationError. What follows the snapshot (an AOF) is the caller's."""
@@ -84,13 +84,15 @@ class SnapshotImport:
         if db is None:
             return
         entries = batch.entries
+        pairs = batch.pairs
         if not selection.all_keys:
-            entries = [entry for entry in entries if selection.keep(entry[1])]
-            if not entries:
-                return
+            keep = selection.keep
+            entries = [entry for entry in entries if keep(entry[1])]
+            pairs = [word for at in range(0, len(pairs), 2) if keep(pairs[at]) for word in pairs[at : at + 2]]
         self._types.update(map(_TYPE_OF, entries))
-        self._sample.add(db, entries)
-        self._target.write(batch, entries, db)
+        self._types[t.STRING] += len(pairs) // 2
+        self._sample.add(db, entries, pairs)
+        self._target.write(batch, entries, db, pairs)
 
     def _begin(self, start: BigStart) -> None:
         db = self._selection.db_of(start.db)

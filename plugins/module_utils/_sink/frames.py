@@ -13,7 +13,7 @@ RESTORE of the bytes as they are, or of the same value in a type that the target
 
 from __future__ import annotations
 
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._codec import payload, types as t
 from .._codec.crc64 import calculator
@@ -25,11 +25,11 @@ from .._server.versions import Capabilities
 
 # Keys per MSET: a longer one gains nothing (0.86 M keys/s at 50 here) and holds the target's event loop.
 MSET_KEYS = 50
-# MSET of large values would only make one command large; from this size (bytes) on a string goes by itself.
-MSET_VALUE_MAX = 4096
 
 _SMALL = 4096
 _BULK = [b"$%d\r\n" % size for size in range(_SMALL)]
+# What stands before an argument, with the end of the argument before it: as long as the scanner's pairs are.
+_HEADS = [b"\r\n$%d\r\n" % size for size in range(1 << 14)]
 _TYPE = [bytes((number,)) for number in range(256)]
 
 
@@ -76,18 +76,17 @@ def _bulk(word: bytes) -> bytes:
 
 
 class Framer:
-    """``policy`` is replace, skip or fail; ``mset`` allows several keys in one command; ``routed`` asks for each frame's key.
+    """``policy`` is replace, skip or fail; ``routed`` asks for each frame's key.
 
     ``now_ms`` is the target's clock. ``source`` is the dialect of the entries (known once the header was read).
     """
 
     def __init__(
-        self, target: Dialect, policy: str, now_ms: Callable[[], int], mset: bool, routed: bool, name: str
+        self, target: Dialect, policy: str, now_ms: Callable[[], int], routed: bool, name: str
     ) -> None:
         self._target = target
         self._policy = policy
         self._now_ms = now_ms
-        self._mset = mset and policy == "replace"
         self._routed = routed
         self._name = name
         self._footer = target.rdb_version.to_bytes(2, "little")
@@ -120,11 +119,9 @@ class Framer:
         checksum = self._checksum
         set_head, set_tail, restore_head, restore_tail = self._shape
         expiring_set = self._expiring_set
-        group = self._mset
         routed = self._routed
         frames: List[bytes] = []
         keys_of: List[bytes] = []
-        plain: List[bytes] = []
         add = frames.append
         join = b"".join
         expired = 0
@@ -144,9 +141,6 @@ class Framer:
                 if data:
                     size = end - data
                     value_bulk = _BULK[size] if size < _SMALL else b"$%d\r\n" % size
-                    if group and size <= MSET_VALUE_MAX:
-                        plain.append(b"%b%b\r\n%b%b\r\n" % (key_bulk, key, value_bulk, buf[data:end]))
-                        continue
                     add(b"%b%b%b\r\n%b%b%b" % (set_head, key_bulk, key, value_bulk, buf[data:end], set_tail))
                 elif restore_head and loadable[kind]:
                     body = _TYPE[kind] + buf[start:end] + footer
@@ -169,11 +163,25 @@ class Framer:
                     self._add_other(frames, batch, entry, now)
             if routed:
                 keys_of.extend([key] * (len(frames) - len(keys_of)))
-        written = len(entries) - expired
-        for first in range(0, len(plain), MSET_KEYS):
-            part = plain[first : first + MSET_KEYS]
-            add(b"*%d\r\n$4\r\nMSET\r\n%b" % (1 + 2 * len(part), b"".join(part)))
-        return Framed(frames, keys_of, written, expired)
+        return Framed(frames, keys_of, len(entries) - expired, expired)
+
+    @staticmethod
+    def mset(pairs: Sequence[bytes]) -> List[bytes]:
+        """MSET commands of up to ``MSET_KEYS`` keys for key, value, key, value, ..."""
+        frames: List[bytes] = []
+        head_of = _HEADS.__getitem__
+        for first in range(0, len(pairs), 2 * MSET_KEYS):
+            part = list(pairs[first : first + 2 * MSET_KEYS])
+            try:
+                heads = list(map(head_of, map(len, part)))
+            except IndexError:
+                heads = [b"\r\n$%d\r\n" % len(item) for item in part]
+            # Interleaved by slices: per item nothing runs in the interpreter's loop.
+            parts = heads + part
+            parts[0::2] = heads
+            parts[1::2] = part
+            frames.append(b"*%d\r\n$4\r\nMSET%b\r\n" % (1 + len(part), b"".join(parts)))
+        return frames
 
     def _add_other(self, frames: List[bytes], batch: Batch, entry: Entry, now: int) -> None:
         """An entry with an expiry, a hint or a type that needs rewriting: less common, so built the readable way."""

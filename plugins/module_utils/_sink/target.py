@@ -81,9 +81,12 @@ class Target:
         self._connect()
 
     def _framer(self) -> Framer:
-        # MSET over several slots is refused by a cluster and torn apart by a proxy.
-        mset = not self.one_db
-        return Framer(self.dialect, self.policy, self.now_ms, mset, self._clustered, self.name)
+        return Framer(self.dialect, self.policy, self.now_ms, self._clustered, self.name)
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether strings may come as :attr:`Batch.pairs`: MSET replaces, a cluster refuses it over slots, a proxy tears it apart."""
+        return self.policy == "replace" and not self.one_db
 
     def now_ms(self) -> int:
         """The target's clock: what it will say when asked whether a key has expired."""
@@ -105,8 +108,8 @@ class Target:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def write(self, batch: Batch, entries: List[Entry], db: int) -> None:
-        """Write entries into ``db``; returns when no more than a window of them is unanswered.
+    def write(self, batch: Batch, entries: List[Entry], db: int, pairs: Sequence[bytes] = ()) -> None:
+        """Write entries and pairs into ``db``; returns when no more than a window of them is unanswered.
 
         ConflictError, ReplyError, LostError, UnsupportedTypeError; after an error the target takes no more.
         """
@@ -115,7 +118,10 @@ class Target:
         if self._clustered:
             self._route(framed.keys_of, framed.frames)
         else:
-            self._only_lane().queue(framed.frames, framed.keys, db)
+            lane = self._only_lane()
+            lane.queue(framed.frames, framed.keys, db)
+            if pairs:
+                lane.queue(self.framer.mset(pairs), len(pairs) // 2, db)
         self._pump(WINDOW)
 
     def call(self, key: bytes, db: int, frames: Sequence[bytes]) -> List[Any]:

@@ -99,7 +99,7 @@ def _kind(file: BackupFile, head: bytes) -> str:
     scanner = RdbScanner()
     try:
         for event in scanner.feed(head):
-            if type(event) is Aux and event.key in (b"aof-preamble", b"aof-base"):
+            if isinstance(event, Aux) and event.key in (b"aof-preamble", b"aof-base"):
                 return AOF if event.value == b"1" else RDB
     except CodecError:
         pass  # whoever reads it says so, with all there is to say
@@ -195,7 +195,7 @@ class AofStream:
         self._snapshot = events_of(file, _again(self._head, self._chunks))
         self._head = b""
         for event in self._snapshot:
-            if type(event) is Rest:
+            if isinstance(event, Rest):
                 self._rest = event
                 return
             yield event

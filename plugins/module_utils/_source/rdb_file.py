@@ -47,7 +47,7 @@ class Rest(NamedTuple):
 FileEvent = Union[Event, Rest]
 
 
-def events(file: BackupFile, big: int = BIG_VALUE) -> Iterator[FileEvent]:
+def events(file: BackupFile, big: int = BIG_VALUE, pairs: bool = False) -> Iterator[FileEvent]:
     """The events of the file's snapshot, from its start; a :class:`Rest` comes last where commands follow.
 
     Values of more than ``big`` bytes come in parts. At most a few chunks, or one entry that has to be whole, are in memory.
@@ -56,12 +56,14 @@ def events(file: BackupFile, big: int = BIG_VALUE) -> Iterator[FileEvent]:
     :raises BucketError: the download failed
     """
     with closing(file.chunks(CHUNK)) as chunks:
-        yield from events_of(file, chunks, big)
+        yield from events_of(file, chunks, big, pairs)
 
 
-def events_of(file: BackupFile, chunks: Iterator[bytes], big: int = BIG_VALUE) -> Iterator[FileEvent]:
+def events_of(
+    file: BackupFile, chunks: Iterator[bytes], big: int = BIG_VALUE, pairs: bool = False
+) -> Iterator[FileEvent]:
     """As :func:`events`, for whoever has read into the file already; ``chunks`` are its bytes from the start."""
-    scanner = RdbScanner(file.size, big)
+    scanner = RdbScanner(file.size, big, pairs)
     writer = _Writer()
     head = b""
     try:
@@ -69,7 +71,7 @@ def events_of(file: BackupFile, chunks: Iterator[bytes], big: int = BIG_VALUE) -
             if len(head) < _HEAD:
                 head += chunk[: _HEAD - len(head)]
             for event in scanner.feed(chunk):
-                if type(event) is Aux:
+                if isinstance(event, Aux):
                     writer.note(event)
                 yield event
             if scanner.done:

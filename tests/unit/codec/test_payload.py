@@ -116,8 +116,6 @@ def test_broken_streams() -> None:
 # -- payloads ----------------------------------------------------------------------------------------------------------
 
 
-
-
 def test_split_and_foot() -> None:
     made = payload.foot(0, b"\x05hello", 9)
     assert payload.split(made) == (0, b"\x05hello", 9)

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from ansible_collections.dcs.migration.plugins.module_utils._codec import types as t
 from ansible_collections.dcs.migration.plugins.module_utils._codec import wire
 from ansible_collections.dcs.migration.plugins.module_utils._codec.errors import (
-    ChecksumError,
     CodecError,
     TruncatedError,
     UnsupportedError,
@@ -265,11 +264,9 @@ def test_data_of_a_module() -> None:
 
 def large_file(kind: int, body: Iterable[bytes]) -> Iterator[bytes]:
     writer = RdbWriter(9)
-    head = iter(body)
     yield writer.header()
-    yield writer.entry(0, kind, b"large", next(head))
-    for piece in head:
-        yield writer._out(piece)
+    for index, piece in enumerate(body):
+        yield writer._out(piece) if index else writer.entry(0, kind, b"large", piece)
     yield writer.trailer()
 
 

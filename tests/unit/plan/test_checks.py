@@ -217,5 +217,3 @@ def test_db_map() -> None:
     assert read_db_map(None) == {}
     with pytest.raises(UsageError, match="database numbers"):
         read_db_map({"a": 0})
-
-

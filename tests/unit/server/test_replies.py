@@ -52,7 +52,7 @@ LINES = [
 @pytest.mark.parametrize(("line", "kind", "words"), LINES)
 def test_reply(line: str, kind: type, words: str) -> None:
     error = reply_error(line, HERE, "RESTORE", b"k\xff")
-    assert type(error) is kind
+    assert error.__class__ is kind
     with pytest.raises(kind, match=words):
         raise error
     assert str(error).startswith("10.0.0.5:6379, RESTORE of key 'k\\xff': ")
@@ -101,7 +101,7 @@ def caused(outer: Exception, inner: Exception) -> Exception:
 )
 def test_translate(exc: Exception, kind: type, words: str) -> None:
     error = translate(exc, HERE, "SET")
-    assert type(error) is kind
+    assert error.__class__ is kind
     with pytest.raises(kind, match=words):
         raise error
 
