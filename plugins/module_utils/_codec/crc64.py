@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Callable, Optional
 
 _calc: Optional[Callable[..., int]] = None
+_fingerprint: Optional[Callable[..., int]] = None
 
 
 def calculator() -> Callable[..., int]:
@@ -26,3 +27,16 @@ def calculator() -> Callable[..., int]:
 def crc64(data: bytes, crc: int = 0) -> int:
     """The checksum of ``data``, continuing from ``crc``; ImportError where ``anycrc`` is not installed."""
     return calculator()(data, crc)
+
+
+def fingerprint(data: bytes, crc: int = 0) -> int:
+    """CRC-64/XZ of ``data``, continuing from ``crc``: tells contents apart at ten times the speed of a sha256.
+
+    Not the servers' own polynomial: over a file that ends with its own checksum that one always gives the same.
+    """
+    global _fingerprint
+    if _fingerprint is None:
+        import anycrc
+
+        _fingerprint = anycrc.Model("CRC64-XZ").calc
+    return _fingerprint(data, crc)

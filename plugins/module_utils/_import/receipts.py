@@ -137,7 +137,7 @@ class Receipts:
         return int(name.split("-")[1])
 
     def _path(self, unit: Unit) -> str:
-        return os.path.join(self._folder, "%s-%d-%s.json" % (self._choice, unit.size, _digest(" ".join(part.identity() for part in unit.parts))))
+        return os.path.join(self._folder, "%s-%d-%s.json" % (self._choice, unit.size, _digest(" ".join(part.fingerprint() for part in unit.parts))))
 
 
 def _digest(text: str) -> str:

@@ -22,12 +22,13 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from .._codec.crc64 import fingerprint
 from .._errors import FileError, UsageError
 from .readahead import read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import BinaryIO
+    from typing import Any, BinaryIO
 
     from .._bucket.client import Bucket
     from .._bucket.objects import ObjectInfo
@@ -82,12 +83,16 @@ class BackupFile:
     def identity(self) -> str:
         """Names the content: the sha256 in hex where it is known or can be had locally, else ``etag:<etag>-<size>``.
 
-        A local file is read once for it, unless it was read to its end before.
+        A local file is read once for it.
         """
         if self._sha256 is None:
-            for _block in self.chunks():
+            for _block in read_ahead(lambda: self._verified(BLOCK, hashlib.sha256()), name="read " + self.name):
                 pass
         return self._sha256 or ""
+
+    def fingerprint(self) -> str:
+        """Tells this content from others on this host, at the least cost; a local file that was read to its end knows it."""
+        return self.identity()
 
     def chunks(self, size: int = BLOCK) -> Iterator[bytes]:
         """The content from its start, in blocks of up to ``size`` bytes, at every call anew.
@@ -104,18 +109,22 @@ class BackupFile:
         with contextlib.closing(self._read(size)) as blocks:
             return next(blocks, b"")
 
-    def _verified(self, size: int) -> Iterator[bytes]:
+    def _verified(self, size: int, digest: Any = None) -> Iterator[bytes]:
         expected = self._sha256
+        if expected is not None:
+            digest = hashlib.sha256()
         seen = 0
-        digest = hashlib.sha256()
         for block in self._read(size):
             seen += len(block)
             if seen > self.size:
                 raise FileError(self.name, "it holds more than the %d bytes stated" % self.size, self._remedy())
-            digest.update(block)
+            if digest is not None:
+                digest.update(block)
             yield block
         if seen != self.size:
             raise FileError(self.name, "it holds %d bytes where %d were stated" % (seen, self.size), self._remedy())
+        if digest is None:
+            return
         actual = digest.hexdigest()
         if expected is not None and actual != expected:
             raise FileError(
@@ -137,6 +146,7 @@ class LocalFile(BackupFile):
 
     def __init__(self, path: str, size: int) -> None:
         super().__init__(path, size, os.path.dirname(path) or ".")
+        self._fingerprint = ""
 
     def open(self) -> BinaryIO:
         """The file for reading with seeks; unbuffered."""
@@ -144,6 +154,19 @@ class LocalFile(BackupFile):
             return open(self.name, "rb", buffering=0)
         except OSError as exc:
             raise _unreadable(self.name, exc) from exc
+
+    def fingerprint(self) -> str:
+        if not self._fingerprint:
+            for _block in self.chunks():
+                pass
+        return self._fingerprint
+
+    def _verified(self, size: int, digest: Any = None) -> Iterator[bytes]:
+        crc = 0
+        for block in super()._verified(size, digest):
+            crc = fingerprint(block, crc)
+            yield block
+        self._fingerprint = "crc64:%016x-%d" % (crc, self.size)
 
     def _read(self, size: int) -> Iterator[bytes]:
         with self.open() as handle:
