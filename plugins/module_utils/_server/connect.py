@@ -97,9 +97,14 @@ class _Login:
         connection._parser.on_connect(connection)
         if self._endpoint.password is None:
             return
+        sock = connection._sock
+        timeout = sock.gettimeout()
+        # AUTH is answered at once, or never: by a port that expects TLS.
+        sock.settimeout(min(CONNECT_TIMEOUT, timeout or CONNECT_TIMEOUT))
         error = self._auth(connection, self._endpoint.username, self._endpoint.password)
         if error is not None and self._endpoint.username == "default" and "wrong number of arguments" in error:
             error = self._auth(connection, None, self._endpoint.password)  # before Redis 6 that user had no name
+        sock.settimeout(timeout)
         if error is None or (self._endpoint.shared_login and is_no_password_set(error)):
             return
         raise _Refused(error)
