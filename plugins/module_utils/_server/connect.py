@@ -43,8 +43,8 @@ def open_client(
     connection has ended the client is of no more use: open another. Errors: ConnectError, AuthError,
     ReplyError; errors of later calls are redis-py's own, for ``translate``.
     """
-    login = _Login(endpoint, address)
-    options = _options(endpoint, address, timeout, connect_timeout)
+    login = _Login(endpoint, timeout)
+    options = _options(endpoint, address, connect_timeout)
     try:
         pool = redis.ConnectionPool(connection_class=_connection_class(endpoint), redis_connect_func=login, **options)
         client = redis.Redis(connection_pool=pool, single_connection_client=True)
@@ -60,8 +60,8 @@ def open_socket(endpoint: Endpoint, address: Address, timeout: float = REPLY_TIM
 
     The caller owns it; its timeout is ``timeout`` seconds. Errors as in ``open_client``.
     """
-    login = _Login(endpoint, address)
-    options = _options(endpoint, address, timeout, CONNECT_TIMEOUT)
+    login = _Login(endpoint, timeout)
+    options = _options(endpoint, address, CONNECT_TIMEOUT)
     connection = _connection_class(endpoint)(redis_connect_func=login, **options)
     try:
         connection.connect()
@@ -86,25 +86,25 @@ def call(client: redis.Redis, *args: Argument) -> Any:
 class _Login:
     """redis-py's connect hook: AUTH where a password is given, and nothing else."""
 
-    def __init__(self, endpoint: Endpoint, address: Address) -> None:
+    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         self._endpoint = endpoint
-        self._address = address
+        self._timeout = timeout
         self.done = False
 
     def __call__(self, connection: Any) -> None:
         if self.done:
             raise redis.ConnectionError("Connection closed by server.")
+        connection.socket_timeout = self._timeout
         connection._parser.on_connect(connection)
-        if self._endpoint.password is None:
-            return
-        sock = connection._sock
-        timeout = sock.gettimeout()
-        # AUTH is answered at once, or never: by a port that expects TLS.
-        sock.settimeout(min(CONNECT_TIMEOUT, timeout or CONNECT_TIMEOUT))
+        # Until here, and for AUTH, the shorter time limit of connecting holds: a port that expects TLS never answers.
+        if self._endpoint.password is not None:
+            self._log_in(connection)
+        connection._sock.settimeout(self._timeout)
+
+    def _log_in(self, connection: Any) -> None:
         error = self._auth(connection, self._endpoint.username, self._endpoint.password)
         if error is not None and self._endpoint.username == "default" and "wrong number of arguments" in error:
             error = self._auth(connection, None, self._endpoint.password)  # before Redis 6 that user had no name
-        sock.settimeout(timeout)
         if error is None or (self._endpoint.shared_login and is_no_password_set(error)):
             return
         raise _Refused(error)
@@ -134,12 +134,12 @@ def _connection_class(endpoint: Endpoint) -> Any:
     return redis.SSLConnection if endpoint.tls else redis.Connection
 
 
-def _options(endpoint: Endpoint, address: Address, timeout: float, connect_timeout: float) -> dict:
+def _options(endpoint: Endpoint, address: Address, connect_timeout: float) -> dict:
     """Keyword arguments of redis-py's connection classes."""
     options = {
         "host": address.host,
         "port": address.port,
-        "socket_timeout": timeout,
+        "socket_timeout": connect_timeout,
         "socket_connect_timeout": connect_timeout,
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
