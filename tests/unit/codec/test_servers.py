@@ -82,10 +82,10 @@ def as_commands_say(client: redis.Redis, key: bytes) -> Any:
     if kind == b"zset":
         words = client.execute_command("ZRANGE", key, 0, -1, "WITHSCORES")
         flat = [word for word in words for word in (word if isinstance(word, (list, tuple)) else [word])]
-        return {member: float(score) for member, score in zip(flat[::2], flat[1::2], strict=True)}
+        return {member: float(score) for member, score in zip(flat[::2], flat[1::2])}
     if kind == b"hash":
         pairs = client.hgetall(key)
-        return {name: (text, at) for (name, text), at in zip(pairs.items(), field_expiries(client, key, list(pairs)), strict=True)}
+        return {name: (text, at) for (name, text), at in zip(pairs.items(), field_expiries(client, key, list(pairs)))}
     return [
         (name, [word for pair in (fields or {}).items() for word in pair]) for name, fields in client.xrange(key)
     ]
