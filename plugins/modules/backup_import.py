@@ -17,7 +17,7 @@ description:
     all, the file is refused before anything is written.
   - Keys keep their absolute expiry, and their idle time or frequency where the target takes it. Keys that have expired already are
     counted and not written. Functions are loaded on every master.
-  - Values larger than 8 MiB are written in parts, so that the target is never held for long. Readers of the target can see such a key grow.
+  - Values larger than 4 MiB are written in parts, so that the target is never held for long. Readers of the target can see such a key grow.
 author:
   - DCS Migration contributors (@dcs-migration)
 extends_documentation_fragment:

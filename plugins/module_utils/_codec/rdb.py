@@ -27,7 +27,7 @@ from .values import element_reader, module_name
 # (b"IDLETIME", seconds) or (b"FREQ", counter) or None
 Entry = Tuple[int, bytes, int, int, int, Optional[int], Optional[Tuple[bytes, int]]]
 
-BIG_VALUE = 8 << 20
+BIG_VALUE = 4 << 20
 # What a reader leaves unread beyond this is one long string, not a number or an ID.
 _LONG = 4096
 _HEADER = 9
@@ -247,6 +247,8 @@ class RdbScanner:
         self._have = len(tail)
         # Twice as much each time keeps reading an unfinished entry again linear in its size.
         self._need = min(2 * self._have, self._have + (64 << 20)) if self._have > 4096 else self._have + 1
+        if self._have < self._big:
+            self._need = min(self._need, self._big)
         if self._total is not None:
             self._need = min(self._need, self._total - self.offset)
 
