@@ -360,8 +360,9 @@ def test_a_second_import_at_once_says_so(server: Any, run_import: Import, tmp_pa
     first = threading.Thread(target=lambda: results.append(run_import(target, file)))
     first.start()
     wait_until(lambda: target.client().dbsize() > 0, "the first import writes", seconds=60)
-    target.execute("CLIENT", "PAUSE", "4000")
+    target.execute("CLIENT", "PAUSE", "60000", "WRITE")
     second = run_import(target, file)
+    target.execute("CLIENT", "UNPAUSE")
     first.join()
     assert second["failed"] and "another import" in second["msg"]
     assert not results[0].get("failed")

@@ -97,9 +97,9 @@ class Importer:
 
     def _run(self, files: Sequence[BackupFile], check_mode: bool) -> None:
         units = group(files)
-        self._target = target = Target(self._endpoint, probe(self._endpoint), self._options.on_conflict)
         if not check_mode:
             self._lock = self._receipts.prepare()
+        self._target = target = Target(self._endpoint, probe(self._endpoint), self._options.on_conflict)
         pending = [unit for unit in units if not self._is_there(unit)]
         if self._options.clear_target and pending:
             # Emptying the target takes the other files' keys with it.
