@@ -13,7 +13,7 @@ through first. Only then the first byte is written.
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from .._codec.resp import ErrorReply, command
 from .._errors import MigrationError
@@ -33,7 +33,6 @@ from .survey import Survey
 
 # So many sampled keys of a database may be gone before the target counts as emptied: applications delete keys too.
 _GONE_MAX = 0.5
-_LOG_SAMPLE = 32
 
 
 class Importer:
@@ -183,7 +182,7 @@ class Importer:
                 self._changed = self._changed or done.commands > 0
                 self._commands += done.commands
                 target.skipped += done.skipped_keys
-                self._sample_log(sample, target, log.plan.target_dbs())
+                sample.keys += done.sample
             row["status"] = "imported"
         finally:
             self._bytes += unit.size
@@ -206,12 +205,3 @@ class Importer:
 
     def _exists(self, db: int, key: bytes) -> bool:
         return bool(self._target.call(key, db, [command("EXISTS", key)])[0])
-
-    def _sample_log(self, sample: Sample, target: Target, databases: Iterable[int]) -> None:
-        """The keys that a log leaves are known to the target only; those that stay stand for all."""
-        if target.instance.topology.kind == "proxy_cluster":
-            return
-        for db in databases:
-            for key in target.random_keys(db, _LOG_SAMPLE):
-                if target.call(key, db, [command("PTTL", key)])[0] == -1:
-                    sample.add_key(db, key, None)

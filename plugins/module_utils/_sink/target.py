@@ -97,10 +97,6 @@ class Target:
         """Keys written and acknowledged."""
         return self._extra + sum(lane.keys for lane in self._lanes.values())
 
-    def masters(self) -> Tuple[Address, ...]:
-        """Where this target is written to."""
-        return tuple(self._lanes)
-
     def for_file(self, name: str) -> None:
         """What follows comes from ``name``."""
         self.name = name
@@ -142,13 +138,6 @@ class Target:
         """Send one command to every master; their replies, errors among them."""
         self.flush()
         return [(lane.address, call(lane, [frame])[0]) for lane in self._master_lanes()]
-
-    def random_keys(self, db: int, count: int) -> List[bytes]:
-        """Up to ``count`` keys of every master."""
-        self.flush()
-        frames = [command("RANDOMKEY")] * count
-        replies = [reply for lane in self._lanes.values() for reply in call(lane, frames, db)]
-        return sorted({reply for reply in replies if isinstance(reply, bytes) and not isinstance(reply, ErrorReply)})
 
     def _master_lanes(self) -> List[Lane]:
         """One lane to every master; behind a proxy those that were named in ``shards``, else the proxy itself."""
