@@ -12,7 +12,7 @@ canonical form, and lines that begin with ``#``: timestamps (``aof-timestamp-ena
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from .errors import CodecError, TruncatedError
 
@@ -32,7 +32,8 @@ _PATIENT_FROM = 4096
 
 _STAR, _DOLLAR, _HASH, _CR = b"*$#\r"
 _NUMBERS: Dict[bytes, int] = {b"%d" % number: number for number in range(8192)}
-_NO_HEAD = b"no command begins so"
+# What no bytes begin with.
+_NO_HEAD: Any = ()
 _MULTI = (b"MULTI", b"multi")
 _ENDS = (b"EXEC", b"exec", b"DISCARD", b"discard")
 

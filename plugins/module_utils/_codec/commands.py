@@ -115,6 +115,11 @@ class Commands:
         return parts
 
 
+def flushes_slot(args: Sequence[bytes]) -> bool:
+    """Whether a CLUSTER deletes keys (Valkey 9); whatever else it does is no data."""
+    return len(args) > 2 and args[1].upper() == b"FLUSHSLOT"
+
+
 # Names come in few spellings; a hostile file may have many.
 _SPELLINGS_MAX = 4096
 # SORT and GEORADIUS read their first key and write the one behind STORE.

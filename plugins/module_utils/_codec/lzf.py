@@ -13,11 +13,17 @@ bits with the next byte are how far back the run begins, minus 1. A run may over
 
 from __future__ import annotations
 
+from typing import Tuple
+
 from .errors import CodecError
 
 # The best case is three bytes for a run of 7 + 255 + 2.
 _RUN_BYTES = 3
 _RUN_MAX = 264
+# How far back a run may begin, how many bytes a control byte and what follows it take at most, and how much is made at a time.
+_WINDOW = 1 << 13
+_STEP_MAX = 33
+_PIECE = 1 << 20
 
 
 def check_ratio(packed: int, plain: int, offset: int = 0) -> None:
@@ -66,3 +72,61 @@ def decompress(data: bytes, length: int) -> bytes:
     if len(out) != length:
         raise CodecError("LZF data does not come to its declared %d bytes" % length, pos)
     return bytes(out)
+
+
+class Unpacker:
+    """Unpack ``packed`` bytes, which must come to ``plain``, as they arrive; no more than about a MiB is in memory."""
+
+    def __init__(self, packed: int, plain: int, offset: int = 0) -> None:
+        check_ratio(packed, plain, offset)
+        self._packed = packed
+        self._plain = plain
+        self._window = b""
+
+    def feed(self, data: bytes, pos: int) -> Tuple[bytes, int, bool]:
+        """``(piece, pos, done)``: some of what ``data`` holds from ``pos`` on; call again until it gives nothing. CodecError."""
+        first = pos
+        end = min(len(data), pos + self._packed)
+        last = end - pos == self._packed
+        # Behind `sure` a step may run over the end of the data.
+        sure = end if last else end - _STEP_MAX
+        if pos >= sure and not last:
+            return b"", pos, False
+        out = bytearray(self._window)
+        known = len(out)
+        limit = known + _PIECE
+        try:
+            while pos < sure:
+                control = data[pos]
+                if control < 32:
+                    stop = pos + control + 2
+                    out += data[pos + 1 : stop]
+                    pos = stop
+                    continue
+                run = control >> 5
+                if run == 7:
+                    pos += 1
+                    run += data[pos]
+                run += 2
+                back = ((control & 31) << 8 | data[pos + 1]) + 1
+                pos += 2
+                size = len(out)
+                start = size - back
+                if start < 0:
+                    raise CodecError("an LZF run begins before the data", pos)
+                if back >= run:
+                    out += out[start : start + run]
+                else:
+                    out += (bytes(out[start:]) * (run // back + 1))[:run]
+                if size > limit:
+                    break
+        except IndexError:
+            raise CodecError("LZF data ends inside a run", pos) from None
+        if pos > end:
+            raise CodecError("LZF data ends inside a literal or a run", end)
+        self._packed -= pos - first
+        self._plain -= len(out) - known
+        if self._plain < 0 or not self._packed and self._plain:
+            raise CodecError("LZF data does not come to its declared size", pos)
+        self._window = bytes(out[-_WINDOW:])
+        return bytes(memoryview(out)[known:]), pos, not self._packed

@@ -21,15 +21,19 @@ from . import claims, skip, types as t, wire
 from .crc64 import crc64
 from .errors import ChecksumError, CodecError, TruncatedError, UnsupportedError
 from .stream import Stream
-from .values import element_reader, module_name
+from .values import PackedReader, StringReader, element_reader, module_name
 
 # type, key, value start, value end, start of a plain string's own bytes (else 0), expiry (ms since 1970) or None,
 # (b"IDLETIME", seconds) or (b"FREQ", counter) or None
 Entry = Tuple[int, bytes, int, int, int, Optional[int], Optional[Tuple[bytes, int]]]
 
 BIG_VALUE = 4 << 20
+# A stream stays whole up to so many times the size of other values: commands cannot make all that is in it.
+_STREAM_WHOLE = 4
 # What a reader leaves unread beyond this is one long string, not a number or an ID.
 _LONG = 4096
+# The first byte of a compressed string.
+_LZF = 0xC0 | wire.ENC_LZF
 _HEADER = 9
 _CHECKSUM_SINCE = 5
 
@@ -63,7 +67,8 @@ class ModuleAux(NamedTuple):
 class Batch(NamedTuple):
     """Entries of one database whose values are slices of ``buf``; ``base`` is the position of ``buf`` in the file.
 
-    ``pairs`` is key, value, key, value, ... of plain strings, where the scanner was asked for them; they are no entries then.
+    Where the scanner was asked for it, most of what has neither expiry nor hint comes in flat lists instead of as entries: ``pairs`` is
+    key, value, ... of plain strings, ``values`` is type, key, value start, value end, ... of what is no plain string.
     """
 
     db: int
@@ -71,10 +76,11 @@ class Batch(NamedTuple):
     base: int
     entries: List[Entry]
     pairs: Sequence[bytes] = ()
+    values: Sequence[Any] = ()
 
 
 class BigStart(NamedTuple):
-    """A value that comes in parts; ``length`` is known for strings only (bytes), else 0."""
+    """A value that comes in parts; ``length`` is known for strings only (bytes, of a compressed one when it is unpacked), else 0."""
 
     db: int
     type: int
@@ -105,30 +111,19 @@ class _TooLong(TruncatedError):
     """An item that cannot end within the file: no further bytes will help."""
 
 
-class _StringReader:
-    """The parts of one uncompressed string, with the interface of an element reader."""
-
-    def __init__(self, length: int) -> None:
-        self._left = length
-
-    def feed(self, buf: bytes, pos: int) -> Tuple[List[bytes], int, bool]:
-        piece = buf[pos : pos + self._left]
-        self._left -= len(piece)
-        return [piece] if piece else [], pos + len(piece), not self._left
-
-
 class RdbScanner:
     """Feed it the bytes of an RDB file; ``total`` is the file's size where it is known.
 
-    With ``pairs`` strings that are stored as they are or as integers, are shorter than 16 KiB and have neither expiry nor hint come as
-    ``Batch.pairs``: who writes them by MSET needs no more, and it takes a third of the time.
+    With ``flat`` keys that have neither expiry nor hint come as ``Batch.pairs`` (strings that are stored as they are or as integers) and
+    ``Batch.values``: lists that C loops can work on, without an object for each entry. Plain strings from 16 KiB on stay entries.
+    ``unpack`` False is for whoever only counts: compressed strings that come in parts come without any, and take no time.
 
     After the last chunk call :meth:`close`. ``version``, ``dialect`` are set by the header, ``offset`` is the position
     up to which the file is understood, ``done`` tells that the end mark and the checksum were read, ``rest`` holds what
     came after them (an AOF with an RDB preamble goes on there). Errors carry positions in the file.
     """
 
-    def __init__(self, total: Optional[int] = None, big: int = BIG_VALUE, pairs: bool = False) -> None:
+    def __init__(self, total: Optional[int] = None, big: int = BIG_VALUE, flat: bool = False, unpack: bool = True) -> None:
         self.version = 0
         self.dialect = t.REDIS
         self.done = False
@@ -137,7 +132,10 @@ class RdbScanner:
         self.db = 0
         self._total = total
         self._big = big
-        self._pairs: Optional[List[bytes]] = [] if pairs else None
+        self._flat = flat
+        self._unpack = unpack
+        self._pairs: List[bytes] = []
+        self._values: List[Any] = []
         self._pieces: List[bytes] = []
         self._have = 0
         self._need = _HEADER
@@ -195,14 +193,14 @@ class RdbScanner:
                         stream = getattr(self._reader, "stream", None)
                         self._reader = None
                         yield BigEnd(base + pos - self._value_start, stream)
-                    else:
+                    elif not elements:
                         if len(buf) - pos >= max(self._big, _LONG):
                             reach = claims.element_reach(self._reader_type, self.dialect, buf, pos)
                             self._check_total(reach - pos, pos, base)
                         break
                 else:
                     pos, opcode = self._scan(buf, pos, out)
-                    if out or self._pairs:
+                    if out or self._pairs or self._values:
                         yield self._batch(buf, base, out)
                         out = []
                     if opcode == t.OP_EOF:
@@ -225,18 +223,16 @@ class RdbScanner:
             # An opcode that is not all there yet: it is read again with more bytes behind it.
             pos = sure
         except CodecError as exc:
-            if out or self._pairs:
+            if out or self._pairs or self._values:
                 yield self._batch(buf, base, out)
             raise exc.shift(base) from None
         if not self.done:
             self._keep(buf, pos)
 
     def _batch(self, buf: bytes, base: int, out: List[Entry]) -> Batch:
-        pairs = self._pairs
-        if not pairs:
-            return Batch(self.db, buf, base, out)
-        self._pairs = []
-        return Batch(self.db, buf, base, out, pairs)
+        pairs, values = self._pairs, self._values
+        self._pairs, self._values = [], []
+        return Batch(self.db, buf, base, out, pairs, values)
 
     def _keep(self, buf: bytes, pos: int) -> None:
         if pos:
@@ -280,8 +276,12 @@ class RdbScanner:
         string_end = skip.string_end
         from_bytes = int.from_bytes
         append = out.append
+        flat = self._flat
         pairs = self._pairs
+        values = self._values
         size = len(buf)
+        # Neither expiry nor hint so far, and asked for in flat lists.
+        plain = flat
         expire: Optional[int] = None
         hint: Optional[Tuple[bytes, int]] = None
         entry = pos
@@ -304,6 +304,7 @@ class RdbScanner:
                         pos = skip.length_end(buf, pos)
                     else:
                         return (pos, kind) if entry == pos - 1 else self._misplaced(kind, pos - 1)
+                    plain = False
                     continue
                 first = buf[pos]
                 if first < 0x40:
@@ -326,22 +327,23 @@ class RdbScanner:
                     elif first < 0x80:
                         data = start + 2
                         pos = data + ((first & 0x3F) << 8 | buf[start + 1])
+                    elif 0xC0 <= first < 0xC3:
+                        pos = start + 1 + (1 << (first & 3))
                     else:
                         pos = string_end(buf, start)
                         if first < 0xC0:
                             data = skip.length_end(buf, start)
-                        elif first < 0xC3 and pairs is not None and expire is None and hint is None:
-                            if pos > size:
-                                return entry, 0
+                    if pos > size:
+                        return entry, 0
+                    if plain:
+                        if first < 0x80:
+                            pairs += (key, buf[data:pos])
+                            entry = pos
+                            continue
+                        if 0xC0 <= first < 0xC3:
                             pairs += (key, b"%d" % from_bytes(buf[start + 1 : pos], "little", signed=True))
                             entry = pos
                             continue
-                    if pairs is not None and expire is None and hint is None and data and first < 0x80:
-                        if pos > size:
-                            return entry, 0
-                        pairs += (key, buf[data:pos])
-                        entry = pos
-                        continue
                 else:
                     skipper = skippers[kind]
                     if skipper is string_end:
@@ -358,10 +360,15 @@ class RdbScanner:
                         raise self._unknown(kind, key, entry)
                     else:
                         pos = skipper(buf, start)
-                if pos > size:
-                    return entry, 0
+                    if pos > size:
+                        return entry, 0
+                if plain and not data:
+                    values += (kind, key, start, pos)
+                    entry = pos
+                    continue
                 append((kind, key, start, pos, data, expire, hint))
                 entry = pos
+                plain = flat
                 expire = hint = None
         except IndexError:
             return entry, 0
@@ -460,10 +467,17 @@ class RdbScanner:
             if kind == t.STRING and buf[pos] < 0xC0:
                 length, pos = wire.read_length(buf, pos)
                 self._check_total(length, pos, base)
-                reader: Any = _StringReader(length)
+                reader: Any = StringReader(length)
+            elif kind == t.STRING and buf[pos] == _LZF:
+                packed, pos = wire.read_length(buf, pos + 1)
+                length, pos = wire.read_length(buf, pos)
+                reader = PackedReader(packed, length, self._unpack, pos)
+                self._check_total(packed, pos, base)
             else:
                 self._check_total(claims.value_reach(kind, buf, pos) - pos, pos, base)
                 if kind == t.MODULE_2:
+                    return None
+                if t.kind_of(kind, self.dialect) == "stream" and len(buf) - entry < _STREAM_WHOLE * self._big:
                     return None
                 reader = element_reader(kind, self.dialect)
         except _TooLong:

@@ -12,7 +12,7 @@ Source: the protocol specification of Redis ("RESP protocol spec"), and ``src/ne
 from __future__ import annotations
 
 import math
-from typing import Any, List, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 from .errors import CodecError, TruncatedError
 
@@ -52,6 +52,30 @@ def double(value: float) -> bytes:
     if value in (float("inf"), float("-inf")):
         return b"inf" if value > 0 else b"-inf"
     return repr(value).encode()
+
+
+class Block(Sequence[bytes]):
+    """``count`` complete commands in one piece, ``raw``: a sequence of frames that is only taken apart when one of them is asked for."""
+
+    __slots__ = ("raw", "_count", "_frames")
+
+    def __init__(self, raw: bytes, count: int) -> None:
+        self.raw = raw
+        self._count = count
+        self._frames: Optional[List[bytes]] = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if self._frames is None:
+            self._frames = []
+            pos = 0
+            while pos < len(self.raw):
+                _args, end = read_command(self.raw, pos)
+                self._frames.append(self.raw[pos:end])
+                pos = end
+        return self._frames[index]
 
 
 def arguments(frame: bytes) -> List[bytes]:

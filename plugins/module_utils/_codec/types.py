@@ -13,7 +13,7 @@ RDB version 11: type bytes 22 and above and opcodes 242 and 243 mean different t
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, NamedTuple, Optional, Tuple
 
 REDIS = "redis"
 VALKEY = "valkey"
@@ -188,6 +188,13 @@ SERVER_RDB_VERSIONS: Dict[str, Tuple[Tuple[Tuple[int, int], int], ...]] = {
     "valkey": (((9, 2), 81), ((9, 0), 80), ((7, 2), 11)),
     "redict": (((7, 3), 11),),
     "keydb": (((5, 0), 9),),
+}
+
+
+# Hashes with expiries of their fields.
+FIELD_EXPIRY: Dict[str, FrozenSet[int]] = {
+    REDIS: frozenset((HASH_METADATA_PRE_GA, HASH_LISTPACK_EX_PRE_GA, HASH_METADATA, HASH_LISTPACK_EX)),
+    VALKEY: frozenset((VALKEY_HASH_2,)),
 }
 
 

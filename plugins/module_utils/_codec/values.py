@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from typing import Any, Callable, Union
 
-from . import intset, listpack, stream as stream_format, types as t, wire, ziplist, zipmap
+from . import intset, listpack, lzf, stream as stream_format, types as t, wire, ziplist, zipmap
 from .errors import CodecError, TruncatedError, UnsupportedError
 from .stream import Stream, StreamReader
 
@@ -293,6 +293,35 @@ class _BlobReader:
             return [], pos, False
         self._done = True
         return _unpack(self._unpack, blob, pos), end, True
+
+
+class StringReader:
+    """The parts of one uncompressed string, with the interface of an element reader."""
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+
+    def feed(self, buf: bytes, pos: int) -> tuple[Elements, int, bool]:
+        """As for the other readers; pieces of the string."""
+        piece = buf[pos : pos + self._left]
+        self._left -= len(piece)
+        return [piece] if piece else [], pos + len(piece), not self._left
+
+
+class PackedReader:
+    """The parts of one LZF string, each of about a MiB at most; with ``unpack`` False only its end."""
+
+    def __init__(self, packed: int, plain: int, unpack: bool, offset: int) -> None:
+        self._unpacker = lzf.Unpacker(packed, plain, offset)
+        self._passed = None if unpack else StringReader(packed)
+
+    def feed(self, buf: bytes, pos: int) -> tuple[Elements, int, bool]:
+        """As for the other readers; pieces of the string."""
+        if self._passed is not None:
+            _pieces, pos, done = self._passed.feed(buf, pos)
+            return [], pos, done
+        piece, pos, done = self._unpacker.feed(buf, pos)
+        return [piece] if piece else [], pos, done
 
 
 class _StreamElements(StreamReader):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import random
 import struct
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.dcs.migration.plugins.module_utils._codec import intset, listpack, lzf, types, wire, ziplist, zipmap
+from ansible_collections.dcs.migration.plugins.module_utils._codec import intset, listpack, lzf, skip, types, wire, ziplist, zipmap
 from ansible_collections.dcs.migration.plugins.module_utils._codec.crc64 import crc64
 from ansible_collections.dcs.migration.plugins.module_utils._codec.errors import CodecError, TruncatedError
 
@@ -53,6 +54,27 @@ def test_strings(value: bytes, trailing: bytes) -> None:
     data = wire.write_string(value)
     assert wire.read_string(data + trailing, 0) == (value, len(data))
     assert wire.skip_string(data + trailing, 0) == len(data)
+
+
+@pytest.mark.parametrize("long_share", [0, 0.02, 0.3, 1])
+@pytest.mark.parametrize("seed", range(50))
+def test_many_strings_are_skipped(seed: int, long_share: float) -> None:
+    """Short ones go by another way than those between and behind them."""
+    rng = random.Random(seed)
+    encoded = (b"\xc0\x05", b"\xc1aa", b"\xc2aaaa", b"\xc3\x05\x40\x64abcde")
+    parts = []
+    for _number in range(rng.randrange(200)):
+        if rng.random() < long_share:
+            parts.append(rng.choice((*encoded, wire.write_string(bytes(rng.choice((64, 300, 17_000)))))))
+        else:
+            parts.append(wire.write_string(rng.randbytes(rng.randrange(64))))
+    data = b"xx" + b"".join(parts)
+    assert skip.strings_end(data, 2, len(parts)) == len(data)
+    for cut in rng.sample(range(2, len(data)), min(5, len(data) - 2)):
+        try:
+            assert skip.strings_end(data[:cut], 2, len(parts)) > cut
+        except IndexError:
+            pass
 
 
 @pytest.mark.parametrize("data", [b"\xc0\x80", b"\xc1\x00\x80", b"\xc2\x00\x00\x00\x80", b"\xc3\x04\x09\x00a\xc0\x00", b"\x40\x03abc"])
@@ -136,10 +158,56 @@ def test_lzf(seed: int) -> None:
             lzf.decompress(packed[:size], len(plain))
 
 
+def unpacked(chunks: Iterable[bytes], packed: int, plain: int) -> tuple[list[bytes], bytes]:
+    """The pieces of LZF data that comes in chunks, and what follows it in them; CodecError, TruncatedError at their end."""
+    unpacker = lzf.Unpacker(packed, plain)
+    pieces: list[bytes] = []
+    buf, done = b"", False
+    for chunk in chunks:
+        buf += chunk
+        pos = 0
+        while not done:
+            piece, pos, done = unpacker.feed(buf, pos)
+            if not piece:
+                break
+            pieces.append(piece)
+        buf = buf[pos:]
+        assert done or len(buf) <= 33
+    if not done:
+        raise TruncatedError("the chunks end", 0)
+    return pieces, buf
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_lzf_in_pieces(seed: int) -> None:
+    packed, plain = _lzf_pieces(seed)
+    size = len(packed)
+    cut = random.Random(seed).randrange(size + 1)
+    for chunks in ([packed], [packed[pos : pos + 1] for pos in range(size)], [packed[:cut], packed[cut:]], [packed + b"trailing"]):
+        pieces, rest = unpacked(chunks, size, len(plain))
+        assert b"".join(pieces) == plain and rest in (b"", b"trailing")
+    for wrong in (len(plain) - 1, len(plain) + 1):
+        with pytest.raises(CodecError):
+            unpacked([packed], size, wrong)
+    for short in range(size):
+        with pytest.raises(CodecError):
+            unpacked([packed[:short]], size, len(plain))
+        with pytest.raises(CodecError):
+            unpacked([packed[:short] + b"\xff" * 40], short, len(plain))
+
+
+def test_lzf_pieces_are_bounded() -> None:
+    packed = b"\x00a" + b"\xe0\xff\x00" * 100_000
+    pieces, _rest = unpacked([packed], len(packed), 1 + 264 * 100_000)
+    assert max(map(len, pieces)) < (1 << 20) + 1000 and b"".join(pieces) == b"a" * (1 + 264 * 100_000)
+
+
 @pytest.mark.parametrize("data", [b"\x20\x00", b"\x00a\x20\x01", b"\xe0", b"\x00a\xe0\x00", b"\x05abc"])
 def test_broken_lzf(data: bytes) -> None:
     with pytest.raises(CodecError):
         lzf.decompress(data, 4)
+    with pytest.raises(CodecError):
+        unpacked([data], len(data), 4)
 
 
 def test_lzf_cannot_claim_more_than_it_can_hold() -> None:
@@ -147,6 +215,8 @@ def test_lzf_cannot_claim_more_than_it_can_hold() -> None:
         wire.read_string(b"\xc3\x01\x81\x00\x00\x00\xff\xff\xff\xff\xff\x00", 0)
     with pytest.raises(CodecError, match="cannot hold"):
         wire.skip_string(b"\xc3\x01\x81\x00\x00\x00\xff\xff\xff\xff\xff\x00", 0)
+    with pytest.raises(CodecError, match="cannot hold"):
+        lzf.Unpacker(5 << 20, 1 << 40)
 
 
 # -- compact encodings ------------------------------------------------------------------------------------------------
@@ -266,9 +336,13 @@ def test_arbitrary_bytes_in_every_blob(data: bytes) -> None:
 @given(st.binary(max_size=300), st.integers(0, 30000))
 def test_arbitrary_bytes_in_lzf(data: bytes, length: int) -> None:
     try:
-        assert len(lzf.decompress(data, length)) == length <= 88 * len(data)
+        plain = lzf.decompress(data, length)
+        assert len(plain) == length <= 88 * len(data)
     except CodecError:
-        pass
+        with pytest.raises(CodecError):
+            unpacked([data], len(data), length)
+        return
+    assert b"".join(unpacked([data[:100], data[100:]], len(data), length)[0]) == plain
 
 
 # -- types -------------------------------------------------------------------------------------------------------------

@@ -40,11 +40,9 @@ from ansible_collections.dcs.migration.plugins.module_utils._codec.values import
 from ansible_collections.dcs.migration.tests.support.datasets import populate_every_type
 from ansible_collections.dcs.migration.tests.support.params import server_params
 from ansible_collections.dcs.migration.tests.support.servers import RedisServer
-from ansible_collections.dcs.migration.tests.unit.codec.vectors import FAR, vectors
+from ansible_collections.dcs.migration.tests.unit.codec.vectors import EXPIRIES, HINTS, SMALL, small_file, vectors
 
 NEVER = 1 << 60
-HINTS = (None, (b"FREQ", 200), (b"IDLETIME", 77), (b"IDLETIME", 100_000))
-EXPIRIES = (None, FAR, 1, -5)
 
 
 def whole(data: bytes) -> Iterator[bytes]:
@@ -118,28 +116,6 @@ def data_of(events: Iterable[Any]) -> list[Any]:
     return found
 
 
-def small_file(version: int, dialect: str = t.REDIS) -> bytes:
-    """Every type of the version once, with expiries and hints in turn, over two databases."""
-    writer = RdbWriter(version, dialect)
-    parts = [writer.header(((b"redis-ver", b"7.2.0"), (b"redis-bits", b"64"), (b"lua", b"return 1")))]
-    if version >= 10:
-        parts.append(writer.function(b"#!lua name=lib\nredis.register_function('f', function() return 1 end)"))
-    extra = itertools.cycle(itertools.product(EXPIRIES, HINTS))
-    for number, vector in enumerate(vectors()):
-        if vector.dialect == dialect and t.TYPES[dialect][vector.type_byte].since <= version:
-            expire, hint = next(extra)
-            key = b"%d:%s" % (number, vector.name.encode()) if number % 5 else b"\xff" * 70
-            parts.append(writer.entry(number // 8, vector.type_byte, key, vector.body, expire, hint))
-    parts.append(writer.trailer())
-    return b"".join(parts)
-
-
-SMALL = {
-    "redis-6": small_file(6),
-    "redis-9": small_file(9),
-    "redis-12": small_file(12),
-    "valkey-80": small_file(80, t.VALKEY),
-}
 by_file = pytest.mark.parametrize("data", list(SMALL.values()), ids=list(SMALL))
 
 
@@ -175,6 +151,30 @@ def test_any_chunking_gives_the_same(data: bytes) -> None:
         assert facts(scan(bytewise(data), total)[0]) == expected
         for seed in range(20):
             assert facts(scan(randomly(data, seed, 60), total)[0]) == expected
+
+
+@pytest.mark.parametrize("data", [*SMALL.values(), small_file(12, plain=True), small_file(80, t.VALKEY, plain=True)])
+def test_flat_lists_hold_the_rest(data: bytes) -> None:
+    """What has neither expiry nor hint comes in them, and nothing else."""
+    expected = facts(scan(whole(data))[0])
+    for chunks in (whole(data), bytewise(data), randomly(data, 3, 60)):
+        scanner = RdbScanner(len(data), NEVER, flat=True)
+        events = [event for chunk in chunks for event in scanner.feed(chunk)] + list(scanner.close())
+        flat = []
+        for event in events:
+            if isinstance(event, Batch):
+                flat += [(event.db, t.STRING, *event.pairs[at : at + 2]) for at in range(0, len(event.pairs), 2)]
+                fours = [event.values[at : at + 4] for at in range(0, len(event.values), 4)]
+                flat += [(event.db, kind, key, event.buf[start:end]) for kind, key, start, end in fours]
+        left = [row for row in facts(events) if isinstance(row, tuple) and len(row) == 7]
+        # Long strings stay entries, too.
+        assert all(row[5:] != (None, None) or (row[4] and row[3][0] >= 0x80) for row in left)
+        plain = [row for row in expected if isinstance(row, tuple) and len(row) == 7 and row not in left]
+        assert sorted(row[:3] for row in flat) == sorted(row[:3] for row in plain)
+        stored = {row[:3]: row[3] for row in plain}
+        for row in flat:
+            raw = stored[row[:3]]
+            assert row[3] == raw or (row[1] == t.STRING and row[3] == wire.read_string(raw, 0)[0])
 
 
 @by_file
@@ -293,6 +293,44 @@ def test_a_large_value_needs_little_memory(kind: str) -> None:
         tracemalloc.stop()
     assert scanner.done and size in (count << 20, count * 1_000_000)
     assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("unpack", [True, False])
+def test_memory_for_a_compressed_string_is_bounded(unpack: bool) -> None:
+    """600 KB that hold 50 MB; for whoever only counts they are passed over."""
+    runs = b"\xe0\xff\x00" * 2000
+    count = 100
+    packed, plain = 2 + len(runs) * count, 1 + 264 * 2000 * count
+    head = b"\xc3" + wire.write_length(packed) + wire.write_length(plain) + b"\x00a"
+    scanner = RdbScanner(None, 1 << 17, unpack=unpack)
+    size = 0
+    tracemalloc.start()
+    try:
+        for chunk in large_file(t.STRING, itertools.chain([head], [runs] * count)):
+            for event in scanner.feed(chunk):
+                if isinstance(event, BigStart):
+                    assert event.length == plain
+                elif isinstance(event, BigPart):
+                    size += sum(map(len, event.elements))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert scanner.done and size == (plain if unpack else 0)
+    assert peak < 6 << 20
+
+
+def test_a_compressed_string_in_parts() -> None:
+    """Damage in it is told with its place in the file."""
+    good = b"\x00a" + b"\xe0\xff\x00" * 2000
+    head = b"\xc3" + wire.write_length(len(good)) + wire.write_length(1 + 264 * 2000)
+    data = b"".join(large_file(t.STRING, [head, good]))
+    expected = data_of(scan(whole(data))[0])
+    for chunks in (whole(data), bytewise(data), randomly(data)):
+        assert data_of(scan(chunks, len(data), 100)[0]) == expected
+    bad = data.replace(b"\x00a\xe0\xff\x00", b"\x00a\xff\xff\xff")
+    with pytest.raises(CodecError, match="begins before") as caught:
+        scan((bad[:500], bad[500:]), None, 100)
+    assert caught.value.offset == bad.index(b"\xff\xff\xff") + 3
 
 
 # --- torn and flipped --------------------------------------------------------------------------------------------------

@@ -2,18 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Values written by hand in every type, and the four ways to run a decoder over them."""
+"""Values written by hand in every type, files of them, and ways to run a decoder over them."""
 
 from __future__ import annotations
 
+import itertools
 import struct
 from typing import Any, NamedTuple
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec import types as t
 from ansible_collections.dcs.migration.plugins.module_utils._codec import values, wire
+from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb_writer import RdbWriter
 
 INF = float("inf")
 FAR = 4102444800000
+HINTS = (None, (b"FREQ", 200), (b"IDLETIME", 77), (b"IDLETIME", 100_000))
+EXPIRIES = (None, FAR, 1, -5)
 
 
 class Vector(NamedTuple):
@@ -127,3 +131,27 @@ def read_in_pieces(type_byte: int, dialect: str, body: bytes, size: int) -> tupl
         if done:
             return elements, used, reader
     raise EOFError("not done after all the bytes")
+
+
+def small_file(version: int, dialect: str = t.REDIS, plain: bool = False) -> bytes:
+    """Every type of the version once, with expiries and hints in turn unless ``plain``, over several databases."""
+    writer = RdbWriter(version, dialect)
+    parts = [writer.header(((b"redis-ver", b"7.2.0"), (b"redis-bits", b"64"), (b"lua", b"return 1")))]
+    if version >= 10:
+        parts.append(writer.function(b"#!lua name=lib\nredis.register_function('f', function() return 1 end)"))
+    extra = itertools.cycle(itertools.product(EXPIRIES, HINTS))
+    for number, vector in enumerate(vectors()):
+        if vector.dialect == dialect and t.TYPES[dialect][vector.type_byte].since <= version:
+            expire, hint = (None, None) if plain else next(extra)
+            key = b"%d:%s" % (number, vector.name.encode()) if number % 5 else b"\xff" * 70 + b"%d" % number
+            parts.append(writer.entry(number // 8, vector.type_byte, key, vector.body, expire, hint))
+    parts.append(writer.trailer())
+    return b"".join(parts)
+
+
+SMALL = {
+    "redis-6": small_file(6),
+    "redis-9": small_file(9),
+    "redis-12": small_file(12),
+    "valkey-80": small_file(80, t.VALKEY),
+}
