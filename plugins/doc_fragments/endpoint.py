@@ -60,6 +60,7 @@ options:
         description:
           - Kind of the deployment. V(auto) finds it out.
           - Set V(proxy_cluster) for a proxy that answers like a plain Redis server.
+          - Set V(single) or V(master_standby) for a server whose INFO command is disabled. It looks like a proxy otherwise.
         type: str
         choices: [auto, single, master_standby, proxy_cluster, redis_cluster]
         default: auto
@@ -139,6 +140,7 @@ options:
         description:
           - Kind of the deployment. V(auto) finds it out.
           - Set V(proxy_cluster) for a proxy that answers like a plain Redis server.
+          - Set V(single) or V(master_standby) for a server whose INFO command is disabled. It looks like a proxy otherwise.
         type: str
         choices: [auto, single, master_standby, proxy_cluster, redis_cluster]
         default: auto
@@ -218,6 +220,7 @@ options:
         description:
           - Kind of the deployment. V(auto) finds it out.
           - Set V(proxy_cluster) for a proxy that answers like a plain Redis server.
+          - Set V(single) or V(master_standby) for a server whose INFO command is disabled. It looks like a proxy otherwise.
         type: str
         choices: [auto, single, master_standby, proxy_cluster, redis_cluster]
         default: auto
@@ -296,6 +299,7 @@ options:
         description:
           - Kind of the deployment. V(auto) finds it out.
           - Set V(proxy_cluster) for a proxy that answers like a plain Redis server.
+          - Set V(single) or V(master_standby) for a server whose INFO command is disabled. It looks like a proxy otherwise.
         type: str
         choices: [auto, single, master_standby, proxy_cluster, redis_cluster]
         default: auto
@@ -381,6 +385,7 @@ options:
         description:
           - Kind of the deployment. V(auto) finds it out.
           - Set V(proxy_cluster) for a proxy that answers like a plain Redis server.
+          - Set V(single) or V(master_standby) for a server whose INFO command is disabled. It looks like a proxy otherwise.
         type: str
         choices: [auto, single, master_standby, proxy_cluster, redis_cluster]
         default: auto

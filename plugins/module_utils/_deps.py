@@ -29,13 +29,14 @@ class _Library(NamedTuple):
 
 _LIBRARIES: Dict[str, _Library] = {
     "redis": _Library("redis", "5.0.0", "to talk to Redis", "https://pypi.org/project/redis/"),
+    "hiredis": _Library("hiredis", "3.2.0", "to read replication streams", "https://pypi.org/project/hiredis/"),
     "boto3": _Library("boto3", "1.28.0", "to reach the bucket", "https://pypi.org/project/boto3/"),
     "anycrc": _Library("anycrc", "1.0.0", "to check and write serialized values", "https://pypi.org/project/anycrc/"),
 }
 
 
 def validate(module: AnsibleModule, *names: str) -> None:
-    """End the module with fail_json where one of these libraries (``redis``, ``boto3``, ``anycrc``) is missing."""
+    """End the module with fail_json where one of these libraries (``redis``, ``hiredis``, ``boto3``, ``anycrc``) is missing."""
     for name in names:
         library = _LIBRARIES[name]
         try:

@@ -21,6 +21,17 @@ def text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
+def plain(value: Any) -> Any:
+    """A result that Ansible takes: names of files and archive members keep bytes that are not UTF-8 as surrogates, which become escapes."""
+    if isinstance(value, str):
+        return value if value.isascii() else text(value.encode("utf-8", "surrogateescape"))
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
 def run(module: AnsibleModule, function: Callable[[], Dict[str, Any]]) -> NoReturn:
     """Call the engine and end the module: exit_json with what it returns, fail_json for a MigrationError.
 
@@ -31,5 +42,5 @@ def run(module: AnsibleModule, function: Callable[[], Dict[str, Any]]) -> NoRetu
         result = function()
     except MigrationError as exc:
         partial = getattr(exc, "result", None) or {}
-        module.fail_json(**{**partial, "msg": str(exc), "what": exc.what, "why": exc.why, "remedy": exc.remedy})
-    module.exit_json(**result)
+        module.fail_json(**plain({**partial, "msg": str(exc), "what": exc.what, "why": exc.why, "remedy": exc.remedy}))
+    module.exit_json(**plain(result))

@@ -46,7 +46,7 @@ def open_client(
     login = _Login(endpoint, timeout)
     options = _options(endpoint, address, connect_timeout)
     try:
-        pool = redis.ConnectionPool(connection_class=_connection_class(endpoint), redis_connect_func=login, **options)
+        pool = _OneConnection(connection_class=_connection_class(endpoint), redis_connect_func=login, **options)
         client = redis.Redis(connection_pool=pool, single_connection_client=True)
     except Exception as exc:  # every kind of failure has one translation
         raise translate(exc, address, tls=endpoint.tls) from exc
@@ -126,8 +126,17 @@ if redis is not None:
     class _Refused(redis.AuthenticationError):
         """AUTH was answered with this error line."""
 
+    class _OneConnection(redis.ConnectionPool):
+        """A pool that connects and no more. redis-py's own looks for unread bytes, and TLS session tickets are such."""
+
+        def get_connection(self, command_name: Optional[str] = None, *keys: Any, **options: Any) -> Any:
+            connection = self.make_connection()
+            self._in_use_connections.add(connection)
+            connection.connect()
+            return connection
+
 else:
-    _Refused = Exception  # type: ignore[assignment,misc]
+    _Refused = _OneConnection = Exception  # type: ignore[assignment,misc]
 
 
 def _connection_class(endpoint: Endpoint) -> Any:

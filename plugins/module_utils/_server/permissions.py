@@ -105,6 +105,9 @@ def disabled_commands(endpoint: Endpoint, address: Address, product: Product) ->
         missing = {name for name, since in _COMMANDS.items() if product.compatible >= since and not _exists(client, name)}
         if product.compatible >= (6, 0):
             missing.update(_forbidden(client, [name for name in _QUEUED if name not in missing]))
+        # Alone it would begin a synchronisation, so it is asked with one word too many.
+        if _is_unknown(_answer(client, "SYNC", "x")):
+            missing.add("SYNC")
     except (redis.ConnectionError, redis.TimeoutError):
         return ()  # a server that ends connections over questions gives no list
     finally:

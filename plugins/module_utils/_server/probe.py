@@ -8,10 +8,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Optional, Tuple
 
+from .clock import clock_skew
 from .connect import call, open_client
 from .endpoint import Address, Endpoint
 from .info import Info, Keyspace, parse_info
@@ -152,12 +152,15 @@ def _instance(endpoint: Endpoint, topology: Topology, nodes: Tuple[Node, ...]) -
     first = nodes[0]
     product = product_of(first.info)
     if product.rdb_version is None:
-        product = replace(product, rdb_version=rdb_version_by_dump(endpoint, first.address))
+        rdb_version = rdb_version_by_dump(endpoint, first.address)
+        product = replace(product, rdb_version=rdb_version) if product.compatible else product_of_rdb(rdb_version)
     proxied = topology.kind == "proxy_cluster"
     if proxied:
         disabled = disabled_by_proxy(endpoint, topology.entry)
     else:
         disabled = disabled_commands(endpoint, first.address, product)
+        if not first.info.fields:
+            disabled = tuple(sorted((*disabled, "INFO")))
     return Instance(
         provider=endpoint.provider,
         label=endpoint.label,
@@ -167,7 +170,7 @@ def _instance(endpoint: Endpoint, topology: Topology, nodes: Tuple[Node, ...]) -
         capabilities=capabilities(product),
         mode=first.info.text("redis_mode") or first.info.text("server_mode") or None,
         nodes=nodes,
-        databases=_merge_keyspaces([node.info for node in nodes]),
+        databases=_merge_keyspaces([node.info for node in nodes]) if all("keyspace" in node.info.sections for node in nodes) else None,
         databases_max=_databases_max(endpoint, topology, first),
         used_memory=_sum(node.info.number("used_memory") for node in nodes),
         maxmemory=_sum(node.number("maxmemory", "maxmemory") for node in nodes),
@@ -221,7 +224,7 @@ def _look(endpoint: Endpoint, address: Address, info: Optional[Info] = None) -> 
     if info is None:
         reply = _ask(endpoint, address, "INFO")
         info = parse_info(reply) if reply is not None else Info({})
-    return Node(address, info, _settings(endpoint, address), _clock_skew(endpoint, address))
+    return Node(address, info, _settings(endpoint, address), clock_skew(endpoint, address))
 
 
 def _ask(endpoint: Endpoint, address: Address, *words: Any) -> Any:
@@ -251,23 +254,9 @@ def _settings(endpoint: Endpoint, address: Address) -> Dict[str, str]:
     return found
 
 
-def _clock_skew(endpoint: Endpoint, address: Address) -> Optional[int]:
-    """Milliseconds the server's clock is ahead of this host's (half the round trip allowed for)."""
-    client = open_client(endpoint, address)
-    try:
-        before = time.time()
-        seconds, micros = call(client, "TIME")
-        after = time.time()
-        return round((int(seconds) + int(micros) / 1e6 - (before + after) / 2) * 1000)
-    except (redis.RedisError, TypeError, ValueError):
-        return None
-    finally:
-        client.close()
-
-
 def _all_psync(endpoint: Endpoint, nodes: Tuple[Node, ...], product: Product) -> Psync:
     """Supported only where every master allows it; the first refusal is the reason."""
-    if product.compatible < (2, 8) or product.name in ("dragonfly", "garnet", "kvrocks", "pika"):
+    if () < product.compatible < (2, 8) or product.name in ("dragonfly", "garnet", "kvrocks", "pika"):
         return Psync(False, "%s %s does not offer PSYNC" % (product.name, product.version))
     verdict = Psync(None, "not asked")
     for node in nodes:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
@@ -22,6 +23,7 @@ except ImportError:  # the modules' import guard (_deps) reports it
     redis = None  # type: ignore[assignment]
 
 SLOT_COUNT = 16384
+_HANG_UPS = 3  # connections that have to end before it is no accident
 _MAX_HOPS = 8  # replicas of replicas of ...: deeper chains are a loop
 
 
@@ -40,7 +42,8 @@ class Topology:
 
     ``kind`` is single, master_standby, proxy_cluster or redis_cluster. ``entry`` is the address that answered:
     the proxy of a proxy cluster, a master elsewhere. ``shards`` holds the real masters; it is empty behind a
-    proxy whose nodes were not named. ``info`` is the INFO of ``entry``, None where it is not to be had.
+    proxy whose nodes were not named. ``info`` is the INFO of ``entry``, None where it is not to be had: of a proxy, or of a
+    server whose kind the user set.
     """
 
     kind: str
@@ -80,6 +83,8 @@ def discover(endpoint: Endpoint) -> Topology:
             continue
         if info is not None and info.text("redis_mode") == "sentinel":
             raise UsageError(str(address), "is a Sentinel", "Set sentinel_service to the name of the master it watches")
+        if info is None and endpoint.topology in ("single", "master_standby") and _goes_on_without_info(endpoint, address):
+            return Topology(endpoint.topology, address, (Shard(address),))
         if info is None or endpoint.topology == "proxy_cluster" or info.is_proxy:
             return _proxy(endpoint, address, info)
         if info.flag("cluster_enabled"):
@@ -111,9 +116,51 @@ def read_info(endpoint: Endpoint, address: Address) -> Optional[Info]:
                 raise translate(exc, address, "INFO") from exc
             return None
         except (redis.ConnectionError, redis.TimeoutError) as exc:
-            if isinstance(exc, (redis.AuthenticationError, redis.BusyLoadingError)):
+            if isinstance(exc, (redis.AuthenticationError, redis.BusyLoadingError, redis.TimeoutError)):
                 raise translate(exc, address, "INFO") from exc
-            return None  # twemproxy closes the connection on a command it does not know
+            if not _hangs_up(endpoint, address):
+                raise translate(exc, address, "INFO") from exc
+            return None
+    finally:
+        client.close()
+
+
+def _hangs_up(endpoint: Endpoint, address: Address) -> bool:
+    """Whether it closes the connection on a command that it does not know, as twemproxy does.
+
+    A network that breaks at the wrong moment looks the same, and must not turn a server into a proxy: so it has to happen each time.
+    """
+    for attempt in range(_HANG_UPS):
+        # What breaks connections for a moment gets the chance to be over.
+        time.sleep(0.05 * attempt)
+        client = open_client(endpoint, address)
+        well = False
+        try:
+            well = call(client, "PING") == b"PONG"
+            # Unlike INFO's, this reply is too short to be cut in two.
+            call(client, "ECHO", "hello")
+            return False
+        except redis.ConnectionError:
+            if not well:
+                return False
+        except redis.RedisError:
+            return False
+        finally:
+            client.close()
+    return True
+
+
+def _goes_on_without_info(endpoint: Endpoint, address: Address) -> bool:
+    """Whether it is a server whose INFO is disabled, as its owner says: the connection lasts, and other commands are known."""
+    client = open_client(endpoint, address)
+    try:
+        try:
+            call(client, "INFO")
+        except redis.ResponseError:
+            pass
+        return call(client, "ECHO", "hello") == b"hello"
+    except redis.RedisError:
+        return False
     finally:
         client.close()
 
@@ -262,7 +309,7 @@ def _discover_sentinel(endpoint: Endpoint) -> Topology:
             shard = Shard(master, replicas or info.replicas())
             return Topology(_sentinel_kind(endpoint), master, (shard,), info)
         failures.append(
-            ReplyError(str(sentinel), "names %s, which is no master now" % master, "Wait for the failover to end and run again")
+            ReplyError(str(sentinel), "names %s, which is no master now" % str(master), "Wait for the failover to end and run again")
         )
     _raise_unreachable(endpoint, failures)
 
