@@ -21,8 +21,8 @@ from .._codec.slots import key_slot
 from .._errors import LostError, MigrationError
 from .._server.connect import open_socket, reply_error
 from .._server.endpoint import Address
-from .lane import WINDOW, Lane, pump
-from .target import _ELSEWHERE, _LATER, Target, Undone
+from .lane import LATER, WINDOW, Lane, pump
+from .target import _ELSEWHERE, Target, Undone
 
 try:
     import hiredis
@@ -36,6 +36,8 @@ BATCH = 64 << 10
 # A position for commands that are ours and stand in no file.
 NOWHERE = -1
 _OK = b"+OK\r\n"
+# What may be answered with an array of OKs.
+_ARRAYS = (b"EXEC", b"EVAL", b"EVALSHA", b"FCALL")
 _MORE = object()
 
 
@@ -52,18 +54,22 @@ class Failure(NamedTuple):
 class _Batch:
     """Commands of one write that wait for their replies; what :class:`.lane.Lane` asks of its own kind of batch."""
 
-    __slots__ = ("frames", "offsets", "db", "size", "done")
+    __slots__ = ("frames", "offsets", "db", "size", "done", "gate")
 
-    def __init__(self, frames: List[bytes], offsets: List[int], db: int, size: int) -> None:
+    def __init__(self, frames: List[bytes], offsets: List[int], db: int) -> None:
         self.frames = frames
         self.offsets = offsets
         self.db = db
-        self.size = size
+        self.size = sum(map(len, frames))
         self.done = 0
+        self.gate = False
 
 
 class CommandLane(Lane):
-    """A lane for commands with any reply. ``failures`` are those answered with an error, ``overtaking`` what went well after the first."""
+    """A lane for commands with any reply. ``failures`` are those answered with an error, ``overtaking`` what went well after the first.
+
+    Inside MULTI a SELECT is only queued: whoever sends one there has to know that the database is there (:meth:`.target.Target.enter`).
+    """
 
     def __init__(self, target: Target, address: Address) -> None:
         super().__init__(open_socket(target.endpoint, address), address, _ignore)
@@ -79,25 +85,16 @@ class CommandLane(Lane):
         """Hand over what was collected."""
         if not self.frames:
             return
-        if self.db != self._db:
-            self._db = self.db
-            self._add([command("SELECT", self.db)], [NOWHERE])
-        self._add(self.frames, self.offsets)
+        self._select(self.db)
+        self._append(_Batch(self.frames, self.offsets, self.db))  # type: ignore[arg-type]
         self.frames, self.offsets, self.pending = [], [], 0
-
-    def _add(self, frames: List[bytes], offsets: List[int]) -> None:
-        blob = b"".join(frames)
-        self._out.append(memoryview(blob))
-        self._sent.append(_Batch(frames, offsets, self.db, len(blob)))  # type: ignore[arg-type]
-        self.in_flight += len(blob)
 
     def _take(self, data: bytes) -> None:
         replies = self._replies
-        if not replies.unfinished:
-            count = data.count(_OK)
-            if 5 * count == len(data):
-                self._advance(count)
-                return
+        count = data.count(_OK)
+        if 5 * count == len(data) and not replies.unfinished and not self._in_array():
+            self._advance(count)
+            return
         plain = 0
         try:
             for reply in replies.feed(data):
@@ -108,12 +105,21 @@ class CommandLane(Lane):
                 self._advance(plain)
                 plain = 0
                 error = _first_error(reply)
-                if error is not None:
+                if error is None:
+                    self._advance(1)
+                elif self._sent and self._sent[0].gate:
+                    self._not_selected(self._sent[0], error)
+                else:
                     self._fail(error)
-                self._advance(1, done=error is None)
+                    self._advance(1, done=False)
         except CodecError as exc:
             raise self.lost(exc.reason) from exc
         self._advance(plain)
+
+    def _in_array(self) -> bool:
+        """Whether these may be the elements of one reply: no reader of ours can tell that it has read the head of an array."""
+        head: Any = self._sent[0] if self._sent else None
+        return head is not None and head.frames[head.done].split(b"\r\n", 3)[2].upper() in _ARRAYS
 
     def _advance(self, count: int, done: bool = True) -> None:
         """``count`` commands were answered, ``done`` unless with an error."""
@@ -130,6 +136,8 @@ class CommandLane(Lane):
             if head.done == len(head.frames):
                 self._sent.popleft()
                 self.in_flight -= head.size
+                if head.gate:
+                    self._open_gate()
 
     def _fail(self, error: ErrorReply) -> None:
         head: Any = self._sent[0] if self._sent else None
@@ -255,7 +263,7 @@ class CommandStream:
 
     def _passing(self, failure: Failure) -> bool:
         """Whether the command may be sent again: the node does not have the slot, or asks for patience."""
-        return failure.reply.code in _LATER or (self._clustered and failure.reply.code in _ELSEWHERE)
+        return failure.reply.code in LATER or (self._clustered and failure.reply.code in _ELSEWHERE)
 
     def _settle(self) -> None:
         """Once nothing is under way: send again, in order, what was not done; anything else is final."""

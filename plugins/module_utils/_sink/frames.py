@@ -13,13 +13,15 @@ RESTORE of the bytes as they are, or of the same value in a type that the target
 
 from __future__ import annotations
 
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+import struct
+from itertools import repeat
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._codec import payload, types as t
 from .._codec.crc64 import calculator
 from .._codec.errors import CodecError, UnsupportedError
 from .._codec.rdb import Batch, Entry
-from .._codec.resp import command
+from .._codec.resp import Block, command
 from .._errors import FileError, UnsupportedTypeError
 from .._server.versions import Capabilities
 
@@ -30,7 +32,12 @@ _SMALL = 4096
 _BULK = [b"$%d\r\n" % size for size in range(_SMALL)]
 # What stands before an argument, with the end of the argument before it: as long as the scanner's pairs are.
 _HEADS = [b"\r\n$%d\r\n" % size for size in range(1 << 14)]
+# Milliseconds that a key lives at least until a PEXPIREAT says how long it is to live.
+_SHORTEST = 10_000
 _TYPE = [bytes((number,)) for number in range(256)]
+# From the end of a RESTORE's key to its payload, by the size of the payload without its checksum.
+_NO_TTL = [b"\r\n$1\r\n0\r\n$%d\r\n" % (size + 8) for size in range(1 << 14)]
+_CRC = struct.Struct("<Q")
 
 
 class Dialect(NamedTuple):
@@ -92,6 +99,7 @@ class Framer:
         self._footer = target.rdb_version.to_bytes(2, "little")
         self._checksum = calculator()
         self._shape = _shape(policy == "replace", False, target.capabilities)
+        self._restore_heads = [b"%b$%d\r\n" % (self._shape.restore_head, size) for size in range(512)]
         expiring = _shape(policy == "replace", True, target.capabilities)
         # A template for SET with an expiry; empty where the target has no such form.
         self._expiring_set = b""
@@ -183,6 +191,33 @@ class Framer:
             frames.append(b"*%d\r\n$4\r\nMSET%b\r\n" % (1 + len(part), b"".join(parts)))
         return frames
 
+    def restores(self, batch: Batch, values: Sequence[Any]) -> Sequence[bytes]:
+        """Commands for the values of a batch (``batch.values`` or some of them), one for each. UnsupportedTypeError as :meth:`frames`."""
+        kinds, keys, starts, ends = (values[column::4] for column in range(4))
+        loadable = self._loadable
+        if not self._shape.restore_head or not all(loadable[kind] for kind in set(kinds)):
+            entries = list(zip(kinds, keys, starts, ends, repeat(0), repeat(None), repeat(None)))
+            return self.frames(batch, entries).frames
+        buf = batch.buf
+        footer = self._footer
+        types = _TYPE
+        bodies = [types[kind] + buf[start:end] + footer for kind, start, end in zip(kinds, starts, ends)]
+        head = self._shape.restore_head
+        # Column by column: per value nearly nothing runs in the interpreter's loop.
+        parts = [self._shape.restore_tail] * (6 * len(keys))
+        try:
+            parts[0::6] = map(self._restore_heads.__getitem__, map(len, keys))
+        except IndexError:
+            parts[0::6] = [b"%b$%d\r\n" % (head, len(key)) for key in keys]
+        parts[1::6] = keys
+        try:
+            parts[2::6] = map(_NO_TTL.__getitem__, map(len, bodies))
+        except IndexError:
+            parts[2::6] = [b"\r\n$1\r\n0\r\n$%d\r\n" % (len(body) + 8) for body in bodies]
+        parts[3::6] = bodies
+        parts[4::6] = map(_CRC.pack, map(self._checksum, bodies))
+        return Block(b"".join(parts), len(keys))
+
     def _add_other(self, frames: List[bytes], batch: Batch, entry: Entry, now: int) -> None:
         """An entry with an expiry, a hint or a type that needs rewriting: less common, so built the readable way."""
         kind, key, start, end, data, expire, hint = entry
@@ -232,7 +267,7 @@ class Framer:
         caps = self._target.capabilities
         replace = self._policy == "replace"
         frames: List[bytes] = []
-        ttl = 0 if expire_ms is None else expire_ms if caps.restore_absttl else max(1, expire_ms - now)
+        ttl = 0 if expire_ms is None else expire_ms if caps.restore_absttl else max(_SHORTEST if replace else 1, expire_ms - now)
         args: List[bytes] = [b"RESTORE", key, b"%d" % ttl, payload.foot(kind, body, self._target.rdb_version)]
         if replace:
             if caps.restore_replace:
