@@ -39,6 +39,7 @@ options:
   objects:
     description:
       - Keys of objects in O(bucket), with or without O(prefix).
+      - One that begins with O(prefix) is taken for the whole key. Below V(orders/) the object C(orders/orders/x) needs its whole key.
       - If left out together with O(files), every object below O(prefix) whose name ends in C(.rdb), C(.aof), C(.manifest), C(.zip),
         C(.tar.gz) or C(.tgz) is looked at.
     type: list
@@ -222,6 +223,12 @@ files:
       sample:
         string: 90000
         hash: 40000
+    hash_field_ttls:
+      description:
+        - How many hashes of the snapshot have fields with an expiry of their own. Only Redis 7.4, Valkey 9.0 and later know these.
+      type: int
+      returned: success
+      sample: 0
     compressed:
       description: How many strings are stored compressed. More than zero means that the server compresses its RDB files.
       type: int
@@ -313,8 +320,8 @@ from ansible_collections.dcs.migration.plugins.module_utils._source.inventory im
 
 _SAME = (
     "path", "parts", "size", "format", "preamble", "rdb_version", "product", "version", "created", "keys", "snapshot_keys", "expires",
-    "expired", "databases", "types", "value_bytes", "compressed", "functions", "scripts", "modules", "big_keys_total", "commands",
-    "complete", "error",
+    "expired", "databases", "types", "value_bytes", "hash_field_ttls", "compressed", "functions", "scripts", "modules", "big_keys_total",
+    "commands", "complete", "error",
 )  # fmt: skip
 
 

@@ -17,7 +17,10 @@ description:
     all, the file is refused before anything is written.
   - Keys keep their absolute expiry, and their idle time or frequency where the target takes it. Keys that have expired already are
     counted and not written. Functions are loaded on every master.
+  - Nothing of an AOF expires before its last command is done, as when a server loads it. Until then the expiries of its keys lie far
+    in the future (after the year 3000) in the target.
   - Values larger than 4 MiB are written in parts, so that the target is never held for long. Readers of the target can see such a key grow.
+    Streams are written in parts from 16 MiB on. Pending entries whose messages were deleted cannot be written then; a warning tells how many.
 author:
   - DCS Migration contributors (@dcs-migration)
 extends_documentation_fragment:
@@ -29,7 +32,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Says which files would be imported, and reports what would stop the import.
+      - Says which files would be imported, and reports what would stop the import. The files are read to their end for that.
   diff_mode:
     support: none
   idempotent:
@@ -52,7 +55,8 @@ options:
     elements: path
   objects:
     description:
-      - Keys of objects in O(bucket), without O(prefix).
+      - Keys of objects in O(bucket), with or without O(prefix).
+      - One that begins with O(prefix) is taken for the whole key. Below V(orders/) the object C(orders/orders/x) needs its whole key.
       - One file per shard of the source is needed, all of them.
     type: list
     elements: str
@@ -68,7 +72,7 @@ options:
     default: replace
   clear_target:
     description:
-      - Delete everything in the target, in all databases, before the first file is imported.
+      - Delete everything in the target, in all databases and functions too, before the first file is imported.
       - Nothing is deleted when there is nothing to import.
     type: bool
     default: false
@@ -154,7 +158,8 @@ stats:
   contains:
     keys:
       description:
-        - Keys written and acknowledged by the target.
+        - Keys written and acknowledged by the target. Of an AOF these are the keys of the snapshot it begins with; what its commands wrote is
+          counted by RV(stats.commands), as several of them may be about one key.
       type: int
       sample: 1000000
     skipped:
@@ -164,7 +169,7 @@ stats:
       sample: 0
     expired:
       description:
-        - Keys of the file that had expired, and were not written.
+        - Keys of the file that had expired, and were not written; or that had at the end of an AOF, and were removed again.
       type: int
       sample: 12
     functions:
@@ -189,7 +194,7 @@ stats:
       sample: 2.1
     types:
       description:
-        - Keys that were taken from the files, by type.
+        - Keys that were taken from the files, by type; of an AOF those of its snapshot.
       type: dict
       sample: {"hash": 3, "string": 100}
     reconnects:
@@ -221,9 +226,14 @@ files:
       sample: imported
     keys:
       description:
-        - Keys of this file that were written.
+        - Keys of this file that were written, of an AOF those of its snapshot.
       type: int
       sample: 500000
+    commands:
+      description:
+        - Commands of this file that were executed; 0 for an RDB file.
+      type: int
+      sample: 0
     skipped:
       description:
         - Keys of this file that the target had already.
@@ -243,11 +253,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dcs.migration.plugins.module_utils._argspec import bucket_spec, endpoint_option
 from ansible_collections.dcs.migration.plugins.module_utils._bucket.client import open_bucket
 from ansible_collections.dcs.migration.plugins.module_utils._deps import validate
-from ansible_collections.dcs.migration.plugins.module_utils._errors import UsageError
 from ansible_collections.dcs.migration.plugins.module_utils._import.engine import Importer
 from ansible_collections.dcs.migration.plugins.module_utils._import.options import Options
-from ansible_collections.dcs.migration.plugins.module_utils._results import run
+from ansible_collections.dcs.migration.plugins.module_utils._results import plain, run
 from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint
+from ansible_collections.dcs.migration.plugins.module_utils._sink.selection import database_map
 from ansible_collections.dcs.migration.plugins.module_utils._source.files import BackupFile, open_files, open_objects
 
 
@@ -267,17 +277,6 @@ def argument_spec() -> Dict[str, Any]:
         force={"type": "bool", "default": False},
     )
     return spec
-
-
-def database_map(option: Any) -> Dict[int, int]:
-    """``db_map`` with numbers for keys: YAML and JSON give text."""
-    try:
-        numbers = {int(source): int(target) for source, target in (option or {}).items()}
-    except (TypeError, ValueError):
-        raise UsageError("db_map", "holds something that is not a number", "Write it like {3: 0}") from None
-    if any(number < 0 for pair in numbers.items() for number in pair):
-        raise UsageError("db_map", "holds a negative number", "Databases count from 0")
-    return numbers
 
 
 def backup_files(params: Dict[str, Any]) -> List[BackupFile]:
@@ -309,7 +308,7 @@ def main() -> None:
             state_dir=params["state_dir"],
             force=params["force"],
         )
-        importer = Importer(Endpoint.from_params(params["target"]), options, module.warn)
+        importer = Importer(Endpoint.from_params(params["target"]), options, lambda words: module.warn(plain(words)))
         return importer.run(backup_files(params), module.check_mode)
 
     run(module, work)

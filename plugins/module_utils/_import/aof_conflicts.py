@@ -24,6 +24,7 @@ from .._sink.target import Target
 from .._source.aof_file import AofStream
 from .aof_plan import Plan
 from .aof_statements import Statement, Statements
+from .receipts import unreadable_journal, unwritable
 
 # Keys per question for EXISTS: one round trip for so many.
 _ASKED = 10_000
@@ -56,7 +57,7 @@ def find_conflicts(stream: AofStream, target: Target, plan: Plan, journal: Optio
         return conflicts
     asker = _Asker(target, full)
     owners: Dict[int, Dict[bytes, int]] = {}
-    for event in stream.events():
+    for event in stream.events(unpack=False):
         if target.policy == "fail" and isinstance(event, (Batch, BigStart)):
             db = plan.db_of_entry(event.db)
             keys = [entry[1] for entry in event.entries] if isinstance(event, Batch) else [event.key]
@@ -235,12 +236,18 @@ def _recall(path: Optional[str], name: str) -> Optional[Keys]:
             for line in handle:
                 db, key = json.loads(line)
                 keys.setdefault(db, set()).add(base64.b64decode(key))
-    except (OSError, ValueError) as exc:
-        raise FileError(path, "cannot be read: %s" % exc, "Remove it; keys of the run that was cut off count as the target's own then") from exc
+    except (OSError, ValueError, TypeError) as exc:
+        raise unreadable_journal(path, exc) from exc
     return keys
 
 
 def forget(path: Optional[str]) -> None:
-    """The run is complete."""
-    if path is not None and os.path.exists(path):
+    """The run is complete. FileError."""
+    if path is None:
+        return
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        raise unwritable(path, exc) from exc

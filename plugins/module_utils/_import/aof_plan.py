@@ -15,13 +15,13 @@ from __future__ import annotations
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from .._codec.aof import Command
-from .._codec.commands import DATABASE, EVERY_MASTER, KEYED, Commands, Spec, UnknownCommandError
+from .._codec.commands import DATABASE, EVERY_MASTER, KEYED, Commands, Spec, UnknownCommandError, flushes_slot
 from .._codec.errors import CodecError
 from .._errors import FileError, MigrationError, ServerError, UnsupportedTypeError, UsageError
 from .._server.connect import call as ask, open_client
 from .._sink.frames import show
 from .._sink.target import Target
-from .aof_downgrade import rewrites, sent_names
+from .._sink.downgrade import rewrites, sent_names
 
 try:
     import redis
@@ -200,6 +200,8 @@ class _Check:
                 self._across(args, offset, _database(args, 2), [1])
         elif spec.scope == EVERY_MASTER:
             self._whole(spec, args, offset)
+        elif spec.name == b"CLUSTER" and flushes_slot(args):
+            self._problem(UsageError(self._plan.where(offset), "CLUSTER FLUSHSLOT cannot be followed", _REWRITE))
 
     def _keyed(self, spec: Spec, args: List[bytes], offset: int) -> None:
         positions = spec.find(args)

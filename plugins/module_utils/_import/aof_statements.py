@@ -18,7 +18,7 @@ from .._codec.commands import DATABASE, EVERY_MASTER, KEYED, TRANSACTION, Spec, 
 from .._codec.resp import command
 from .._errors import UsageError
 from .._sink.frames import Dialect
-from .aof_downgrade import rewrites
+from .._sink.downgrade import rewrites
 from .aof_plan import Plan, copy_db
 
 # Database of the target, database of the source, arguments, bytes, position in the file, what is known of the command, and the number of the

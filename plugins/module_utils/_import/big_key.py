@@ -15,16 +15,16 @@ from __future__ import annotations
 import base64
 import json
 import os
-from typing import Any, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from .._codec import types as t
 from .._codec.rdb import BigStart
-from .._codec.resp import command, double
+from .._codec.resp import arguments, command, double
 from .._codec.stream import Stream, node_entries
-from .._errors import ConflictError, UnsupportedTypeError
+from .._errors import ConflictError, ReplyError, UnsupportedTypeError
 from .._sink.frames import show
 from .._sink.target import Target
-from .receipts import unwritable, write_private
+from .receipts import unreadable_journal, unwritable, write_private
 
 # Bytes and arguments per command: about a millisecond of the target's time.
 _BYTES = 256 << 10
@@ -34,7 +34,7 @@ _PIECE = 1 << 20
 
 
 class Journal:
-    """The name of the key under construction, in a file of mode 0600 that survives a crash; ``path`` None keeps none."""
+    """The name of the key under construction, in a file of mode 0600 that survives a crash; ``path`` None keeps none. FileError."""
 
     def __init__(self, path: Optional[str]) -> None:
         self._path = path
@@ -57,8 +57,11 @@ class Journal:
     def _read(self) -> set:
         if self._path is None or not os.path.exists(self._path):
             return set()
-        with open(self._path, encoding="ascii") as handle:
-            return {(db, base64.b64decode(key)) for db, key in json.load(handle)}
+        try:
+            with open(self._path, encoding="ascii") as handle:
+                return {(db, base64.b64decode(key)) for db, key in json.load(handle)}
+        except (OSError, ValueError, TypeError) as exc:
+            raise unreadable_journal(self._path, exc) from exc
 
     def _write(self) -> None:
         if self._path is None:
@@ -76,56 +79,90 @@ class Journal:
 
 
 class BigKey:
-    """Writes one big key: ``begin`` says whether it is wanted at all, then ``add`` its elements, then ``end``."""
+    """Writes one big key: ``begin`` says whether it is wanted at all, then ``add`` its elements, then ``end``.
+
+    ``dropped`` counts pending entries of a stream whose messages were deleted: no command makes those.
+    """
 
     def __init__(self, target: Target, journal: Journal, start: BigStart, db: int, kind: str) -> None:
         self._target = target
         self._journal = journal
         self._start = start
-        self._db = db
+        self.key = start.key
+        self.db = db
         self._kind = kind
-        self._first = True
+        # What the target has by now: bytes of a string, items of a list.
+        self._built = False
+        self._size = 0
+        self.dropped = 0
 
     def begin(self) -> bool:
         """Make room for the key; False when the policy leaves an existing one alone. ConflictError, ServerError."""
         key = self._start.key
         if self._kind not in _WRITERS:
             raise self._unsupported("%s values cannot be written in parts" % self._kind)
-        ours = self._journal.is_ours(self._db, key)
+        ours = self._journal.is_ours(self.db, key)
         if self._target.policy != "replace" and not ours:
-            if self._target.call(key, self._db, [command("EXISTS", key)])[0]:
+            if self._target.call(key, self.db, [command("EXISTS", key)])[0]:
                 if self._target.policy == "fail":
                     raise ConflictError(
-                        "%s, key %s in db %d" % (self._target.endpoint.label, show(key), self._db),
+                        "%s, key %s in db %d" % (self._target.endpoint.label, show(key), self.db),
                         "exists already, and on_conflict is fail",
                         "Set on_conflict to replace or skip, or empty the target",
                     )
                 self._target.skipped += 1
                 return False
-        self._journal.begin(self._db, key)
+        self._journal.begin(self.db, key)
         # A proxy need not know what its nodes know.
         knows_unlink = self._target.dialect.capabilities.unlink and self._target.instance.topology.kind != "proxy_cluster"
         unlink = "UNLINK" if knows_unlink else "DEL"
-        self._target.call(key, self._db, [command(unlink, key)])
+        self._target.call(key, self.db, [command(unlink, key)])
         return True
 
     def add(self, elements: List[Any]) -> None:
         """Write the next elements and wait for the target."""
         for frames in _groups(_WRITERS[self._kind](self, elements)):
-            self._target.call(self._start.key, self._db, frames)
+            self._build(frames)
+            if self._kind == "list":
+                self._size += sum(map(_items, frames))
 
     def end(self, stream: Optional[Stream]) -> None:
         """Write what a stream has beside its nodes, set the expiry; from now on the key is complete."""
         key, expire = self._start.key, self._start.expire_ms
         if stream is not None:
             for frames in _groups(self._stream_end(stream)):
-                self._target.call(key, self._db, frames)
-        if self._first and self._kind == "string":
-            self._target.call(key, self._db, [command("SET", key, b"")])
+                # XCLAIM tells the entries it made; for the one of a deleted message there is none.
+                self.dropped += self._build(frames).count([])
+        if not self._built and self._kind == "string":
+            self._target.call(key, self.db, [command("SET", key, b"")])
         if expire is not None:
-            self._target.call(key, self._db, [command("PEXPIREAT", key, expire)])
-        self._journal.end(self._db, key)
+            self._target.call(key, self.db, [command("PEXPIREAT", key, expire)])
+        self._journal.end(self.db, key)
         self._target.count_written(1)
+
+    def _build(self, frames: List[bytes]) -> List[Any]:
+        replies = self._target.build(self.key, self.db, frames, lambda: self._undo(frames))
+        self._built = True
+        return replies
+
+    def _undo(self, frames: List[bytes]) -> List[bytes]:
+        """Commands that take back ``frames``, none where doing them again comes to the same. ReplyError where that cannot be."""
+        key = self._start.key
+        if not self._built:
+            return [command("DEL", key)]
+        if self._kind == "list":
+            return [command("LTRIM", key, 0, self._size - 1)]
+        if self._kind != "stream":
+            return []
+        words = list(map(arguments, frames))
+        if any(args[0] == b"XADD" for args in words):
+            # No server takes an ID below one that it had, not even when that was deleted.
+            raise ReplyError(
+                "%s, key %s in db %d" % (self._target.endpoint.label, show(key), self.db),
+                "the target refused a part of this stream for a while (BUSY), and took what comes after it",
+                "Run again when no long scripts run there: the key is built anew",
+            )
+        return [command("XGROUP", "DESTROY", key, args[3]) for args in words if args[:2] == [b"XGROUP", b"CREATE"]]
 
     def _unsupported(self, why: str) -> UnsupportedTypeError:
         return UnsupportedTypeError(
@@ -139,8 +176,11 @@ class BigKey:
     def _string(self, pieces: List[bytes]) -> Iterator[bytes]:
         for piece in pieces:
             for pos in range(0, len(piece), _PIECE):
-                yield command("SET" if self._first else "APPEND", self._start.key, piece[pos : pos + _PIECE])
-                self._first = False
+                part = piece[pos : pos + _PIECE]
+                # Done twice it comes to the same, unlike an APPEND.
+                head: Tuple[Any, ...] = ("SETRANGE", self._start.key, self._size) if self._size else ("SET", self._start.key)
+                yield command(*head, part)
+                self._size += len(part)
 
     def _list(self, items: List[bytes]) -> Iterator[bytes]:
         return self._series("RPUSH", ([item] for item in items))
@@ -170,10 +210,7 @@ class BigKey:
                 yield command("XADD", self._start.key, b"%d-%d" % (ms, seq), *(word for pair in fields for word in pair))
 
     def _stream_end(self, stream: Stream) -> Iterator[bytes]:
-        """Groups, consumers and pending entries, as the servers' own AOF rewrite puts them (``src/aof.c`` rewriteStreamObject).
-
-        Like there, a pending entry whose message was deleted since does not come along.
-        """
+        """Groups, consumers and pending entries, as the servers' own AOF rewrite puts them (``src/aof.c`` rewriteStreamObject)."""
         key = self._start.key
         counts = self._target.dialect.rdb_version >= 10
         for group in stream.groups:
@@ -217,6 +254,11 @@ _WRITERS = {
     "hash": BigKey._hash,
     "stream": BigKey._stream,
 }
+
+
+def _items(frame: bytes) -> int:
+    """How many there are in a command behind its name and key."""
+    return int(frame[1 : frame.index(b"\r")]) - 2
 
 
 def _groups(frames: Iterable[bytes]) -> Iterator[List[bytes]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from .._codec.rdb import Batch, BigStart, Function
 from .._codec.resp import ErrorReply, command
 from .._errors import MigrationError
 from .._server.connect import reply_error
@@ -24,6 +25,7 @@ from .._sink.target import Target
 from .._source.aof_file import RDB, AofStream, Unit, group
 from .._source.files import BackupFile
 from .._source.rdb_file import events, header
+from .aof_expiry import true_moment
 from .big_key import Journal
 from .options import Options
 from .receipts import Receipts, Sample, still_due
@@ -78,7 +80,7 @@ class Importer:
         """``changed``, ``stats`` and ``files`` as they are now."""
         target = self._target
         return {
-            "changed": self._changed or bool(target and target.written),
+            "changed": self._changed or self._functions > 0 or bool(target and target.written),
             "stats": {
                 "keys": target.written if target else 0,
                 "skipped": target.skipped if target else 0,
@@ -104,10 +106,11 @@ class Importer:
             # Emptying the target takes the other files' keys with it.
             pending = units
         self._files += [{"path": unit.name, "status": "present"} for unit in units if unit not in pending]
-        work = [self._look_through(unit, target) for unit in pending]
+        work = [self._look_through(unit, target, check_mode) for unit in pending]
         if check_mode:
             self._files += [{"path": unit.name, "status": "would be imported"} for unit in pending]
-            self._changed = bool(pending)
+            clearing = self._options.clear_target and bool(pending)
+            self._changed = clearing or any(self._has_data(unit, log) for unit, log in zip(pending, work))
             return
         if self._options.clear_target and pending:
             self._clear(target)
@@ -116,22 +119,46 @@ class Importer:
 
     # -- before the first byte -------------------------------------------------------------------------------------
 
-    def _look_through(self, unit: Unit, target: Target) -> Optional[AofImport]:
-        """Refuse what the target cannot hold; of an AOF, what is needed to write it later."""
+    def _look_through(self, unit: Unit, target: Target, wholly: bool) -> Optional[AofImport]:
+        """Refuse what the target cannot hold; of an AOF, what is needed to write it later.
+
+        ``wholly`` reads also what most likely is no obstacle.
+        """
         survey = Survey(target, self._selection)
         if unit.kind == RDB:
-            if survey.is_needed(header(unit.parts[0])):
-                survey.refuse(unit.name, events(unit.parts[0]))
+            if wholly or survey.is_needed(header(unit.parts[0])):
+                survey.refuse(unit.name, events(unit.parts[0], unpack=False))
+            else:
+                survey.refuse_functions(unit.name, events(unit.parts[0], unpack=False))
             return None
         keep = None if self._selection.all_keys else self._selection.keep
         log = AofImport(unit, target, self._selection.db_of, keep, self._receipts.journal + ".log")
         log.check()
         stream = AofStream(unit)
         try:
-            survey.refuse(unit.name, stream.events())
+            survey.refuse(unit.name, stream.events(unpack=False))
         finally:
             stream.close()
         return log
+
+    def _has_data(self, unit: Unit, log: Optional[AofImport]) -> bool:
+        """Whether there is anything to write; the file is read up to the first of it."""
+        if log is not None and log.plan.target_dbs():
+            return True
+        stream = AofStream(unit)
+        try:
+            return any(map(self._is_data, stream.events(unpack=False)))
+        finally:
+            stream.close()
+
+    def _is_data(self, event: Any) -> bool:
+        if isinstance(event, Function):
+            return True
+        if not isinstance(event, (Batch, BigStart)) or self._selection.db_of(event.db) is None:
+            return False
+        now = self._target.now_ms()
+        keys = [(event.key, event.expire_ms)] if isinstance(event, BigStart) else [(entry[1], entry[5]) for entry in event.entries]
+        return any(self._selection.keep(key) and (expire is None or expire > now) for key, expire in keys)
 
     def _is_there(self, unit: Unit) -> bool:
         """Whether a receipt says so and the target does not contradict."""
@@ -159,9 +186,18 @@ class Importer:
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def _clear(self, target: Target) -> None:
-        for address, reply in target.call_all(command("FLUSHALL")):
-            if isinstance(reply, ErrorReply):
-                raise reply_error(reply.decode("utf-8", "replace"), address, "FLUSHALL")
+        """Delete all keys and functions. ServerError."""
+        # Nodes that nobody named are reached through a proxy, which need not know what they know.
+        direct = target.instance.topology.kind != "proxy_cluster" or bool(target.instance.topology.masters)
+        caps = target.dialect.capabilities
+        # Without ASYNC a large target would answer nothing for minutes.
+        words = [["FLUSHALL", "ASYNC"] if direct and caps.unlink else ["FLUSHALL"]]
+        if direct and caps.functions:
+            words.append(["FUNCTION", "FLUSH"])
+        for command_words in words:
+            for address, reply in target.call_all(command(*command_words)):
+                if isinstance(reply, ErrorReply):
+                    raise reply_error(reply.decode("utf-8", "replace"), address, " ".join(command_words))
         self._changed = True
 
     def _import(self, unit: Unit, log: Optional[AofImport], target: Target) -> None:
@@ -169,20 +205,26 @@ class Importer:
         self._receipts.remove(unit)
         sample = Sample()
         snapshot = SnapshotImport(target, self._selection, Journal(self._receipts.journal), sample, self._warn)
-        row: Dict[str, Any] = {"path": unit.name, "status": "incomplete"}
+        row: Dict[str, Any] = {"path": unit.name, "status": "incomplete", "commands": 0}
         self._files.append(row)
         before = (target.written, target.skipped, target.expired)
         try:
             if log is None:
-                snapshot.run(events(unit.parts[0], pairs=target.takes_pairs))
+                snapshot.run(events(unit.parts[0], flat=target.takes_flat))
             else:
                 log.prepare()
-                snapshot.run(log.events())
-                done = log.run()
+                try:
+                    snapshot.run(log.events())
+                    done = log.run()
+                except MigrationError:
+                    log.give_up()
+                    raise
                 self._changed = self._changed or done.commands > 0
                 self._commands += done.commands
+                row["commands"] = done.commands
                 target.skipped += done.skipped_keys
-                sample.keys += done.sample
+                sample.keys[:] = [(db, key, expire and true_moment(expire)) for db, key, expire in sample.keys] + done.sample
+            target.confirm()
             row["status"] = "imported"
         finally:
             self._bytes += unit.size

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from .selection import Selection
+from .._sink.selection import Selection
 
 
 class Options(NamedTuple):

@@ -40,7 +40,7 @@ class Sample:
         self._stride = 1
         self._count = 0
 
-    def add(self, db: int, entries: List[Entry], pairs: Sequence[bytes] = ()) -> None:
+    def add(self, db: int, entries: List[Entry], pairs: Sequence[bytes] = (), values: Sequence[Any] = ()) -> None:
         """Look at one batch."""
         self._count += 1
         if self._count % self._stride:
@@ -49,6 +49,8 @@ class Sample:
             self.keys.append((db, entry[1], entry[5]))
         for at in range(0, len(pairs), max(2, len(pairs) // _PER_BATCH // 2 * 2)):
             self.keys.append((db, pairs[at], None))
+        for at in range(0, len(values), max(4, len(values) // _PER_BATCH // 4 * 4)):
+            self.keys.append((db, values[at + 1], None))
         while len(self.keys) > _SAMPLE_MAX:
             self.keys = self.keys[::2]
             self._stride *= 2
@@ -75,7 +77,7 @@ class Receipts:
         return os.path.join(self._folder, "unfinished.json")
 
     def find(self, unit: Unit) -> Optional[Dict[str, Any]]:
-        """The receipt of this content, None where there is none.
+        """The receipt of this content, None where there is none; FileError where the folder cannot be looked into.
 
         The file is only read for its checksum when a receipt of the same size makes it worth while. A receipt that cannot be
         read costs another import, no more.
@@ -131,6 +133,8 @@ class Receipts:
             return [name for name in os.listdir(self._folder) if name.startswith(self._choice)]
         except FileNotFoundError:
             return []
+        except OSError as exc:
+            raise FileError(self._folder, "cannot be read: %s" % exc.strerror, "Set state_dir to a folder that can be written to") from exc
 
     @staticmethod
     def _size(name: str) -> int:
@@ -161,6 +165,11 @@ def still_due(sample: List[Sampled]) -> List[Sampled]:
     """The sampled keys that cannot have expired by now."""
     now = int(time.time() * 1000) + _EXPIRY_MARGIN_MS
     return [item for item in sample if item[2] is None or item[2] > now]
+
+
+def unreadable_journal(path: str, exc: Exception) -> FileError:
+    """The error for a note of what an earlier run left unfinished."""
+    return FileError(path, "cannot be read: %s" % exc, "Remove it; keys of the run that was cut off count as the target's own then")
 
 
 def unwritable(folder: str, exc: OSError) -> FileError:

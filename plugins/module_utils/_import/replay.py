@@ -11,7 +11,7 @@
    about 100 bytes and the key itself for each key that exists in both; nothing for keys of one side only, nothing at all for an empty target.
 3. ``run``: the commands go out. Under ``replace`` a key of that set is deleted right before the first command on it, so that INCR, APPEND and
    the like start from nothing, and a second run gives what the first one gave. Under ``skip`` such a key is left alone with all its
-   commands. Under ``fail`` step 2 has raised.
+   commands. Under ``fail`` step 2 has raised. Nothing of the unit expires before the last command is done (:mod:`.aof_expiry`).
 
 A target reads commands one by one, so a run that ends early leaves keys half built. With ``journal`` (a path) the set of step 2 is kept in a file
 until the run is complete, and a next run under ``skip`` or ``fail`` knows by it which keys are the earlier run's, to be built again.
@@ -19,25 +19,26 @@ until the run is complete, and a next run under ``skip`` or ``fail`` knows by it
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, Dict, List, NamedTuple, Optional, Set, Tuple
+import os
+from typing import Iterable, Iterator, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from .._codec import types as t
 from .._codec.aof import Command
 from .._codec.commands import EVERY_MASTER, Spec
-from .._codec.rdb import Batch, BigEnd, BigPart, BigStart, Event
+from .._codec.rdb import Batch, BigEnd, BigPart, BigStart, Event, Header
 from .._codec.resp import ErrorReply, command
 from .._codec.slots import key_slot
-from .._errors import FileError, UsageError
+from .._errors import FileError, MigrationError, UsageError
 from .._server.connect import reply_error
 from .._sink.commands import NOWHERE, CommandStream, ask_each
 from .._sink.target import Target
 from .._source.aof_file import AofStream, Unit
 from .aof_conflicts import Conflicts, Keys, Skipper, find_conflicts, forget, other_db, refuse_half_skipped
+from .aof_expiry import TOUCHED, Expiries
 from .aof_plan import DbOf, Keep, Plan, check, refuse_db
 from .aof_statements import Statement, Statements
 from .transplant import Transplant
 
-# A snapshot's key whose expiry is as near as this (ms) may or may not be written.
-_DOUBT_MS = 60_000
 _SAMPLED = 256
 
 
@@ -71,6 +72,7 @@ class AofImport:
         self._plan: Optional[Plan] = None
         self._conflicts = Conflicts()
         self._stream: Optional[AofStream] = None
+        self._expiries = Expiries(target, os.path.dirname(journal) if journal else None)
 
     @property
     def plan(self) -> Plan:
@@ -78,10 +80,10 @@ class AofImport:
         return self._plan or self.check()
 
     def check(self) -> Plan:
-        """Look through the unit; nothing is written. FileError, UsageError, UnsupportedTypeError."""
+        """Look through the unit; nothing is written. FileError, UsageError, UnsupportedTypeError, ServerError."""
         stream = AofStream(self.unit)
         try:
-            dbs = {event.db for event in stream.events() if isinstance(event, (Batch, BigStart))}
+            dbs = {event.db for event in stream.events(unpack=False) if isinstance(event, (Batch, BigStart))}
             plan = check(stream.commands(), self._target, self._db_of, self._keep, stream.where)
         finally:
             stream.close()
@@ -90,13 +92,9 @@ class AofImport:
             db = plan.db_of_entry(number)
             if db is not None:
                 refuse_db(self._target, number, db, self.unit.name)
+        self._target.enter(plan.target_dbs())
         self._plan = plan
         return plan
-
-    @property
-    def plan(self) -> Plan:
-        """What :meth:`check` found."""
-        return self._plan or self.check()
 
     def prepare(self) -> None:
         """Ask the target which keys it has already; right before writing. ConflictError, UsageError, ServerError."""
@@ -117,7 +115,7 @@ class AofImport:
         """The snapshot before the commands, for whoever writes snapshots; databases are those at the end of the log."""
         plan = self.plan
         self._stream = AofStream(self.unit)
-        return watch(self._stream.events(), self._target, plan, self._conflicts)
+        return watch(self._stream.events(), self._target, plan, self._conflicts, self._expiries)
 
     def run(self) -> Replayed:
         """Send the commands; :meth:`events` must have been exhausted. MigrationError."""
@@ -129,54 +127,64 @@ class AofImport:
         if stream is None:
             raise FileError(self.unit.name, "was not opened", "Report this defect")
         try:
-            done = replay(stream.commands(), self._target, plan, self._conflicts)
+            done = replay(stream.commands(), self._target, plan, self._conflicts, self._expiries)
         finally:
             stream.close()
         forget(self._journal)
         return done
 
+    def give_up(self) -> None:
+        """After an error: what was written by then gets its expiries, if the target still takes them. Never raises."""
+        try:
+            self._expiries.settle()
+        except MigrationError:
+            pass
+
 
 # -- the snapshot before the commands ------------------------------------------------------------------------------------------
 
 
-def watch(events: Iterable[Event], target: Target, plan: Plan, conflicts: Conflicts) -> Iterator[Event]:
+def watch(
+    events: Iterable[Event], target: Target, plan: Plan, conflicts: Conflicts, expiries: Expiries
+) -> Iterator[Event]:
     """Pass on the events with the databases they belong to at the end; what a later FLUSHDB emptied, and keys to leave alone, are left out.
 
     Keys that it writes are not deleted again before their first command.
     """
     if target.policy != "replace":
         _clear_all(target, conflicts.clear)
-    leaving = False
+    big: Optional[BigStart] = None
+    dialect = t.REDIS
     for event in events:
         if isinstance(event, Batch):
             db = plan.db_of_entry(event.db)
             if db is None:
                 continue
             entries = event.entries
+            if plan.keep is not None:
+                entries = [entry for entry in entries if plan.keep(entry[1])]
             leave, clear = conflicts.leave.get(db), conflicts.clear.get(db)
             if leave:
                 # They are counted where their commands are left out.
                 entries = [entry for entry in entries if entry[1] not in leave]
             if clear:
-                _written(target, db, clear, [(entry[1], entry[5]) for entry in entries])
-            yield event._replace(db=plan.final(event.db, 0), entries=entries)
+                clear.difference_update(entry[1] for entry in entries)
+            batch = event._replace(db=plan.final(event.db, 0), entries=expiries.entries(db, entries))
+            yield from expiries.with_fields(db, batch, dialect)
         elif isinstance(event, BigStart):
             db = plan.db_of_entry(event.db)
-            leaving = db is None or event.key in conflicts.leave.get(db, ())
-            if not leaving:
-                _written(target, db or 0, conflicts.clear.get(db or 0) or set(), [(event.key, event.expire_ms)])
-                yield event._replace(db=plan.final(event.db, 0))
-        elif not (leaving and isinstance(event, (BigPart, BigEnd))):
+            big = None
+            if db is not None and event.key not in conflicts.leave.get(db, ()) and (plan.keep is None or plan.keep(event.key)):
+                conflicts.clear.get(db, set()).discard(event.key)
+                big = expiries.start(db, event)._replace(db=plan.final(event.db, 0))
+                yield big
+        elif isinstance(event, (BigPart, BigEnd)):
+            if big is not None:
+                yield expiries.part(plan.db_of(big.db) or 0, big, event, dialect) if isinstance(event, BigPart) else event
+        else:
+            if isinstance(event, Header):
+                dialect = event.dialect
             yield event
-
-
-def _written(target: Target, db: int, clear: Set[bytes], keys: List[Any]) -> None:
-    """Keys the snapshot writes need not be cleared; those that may have expired by now, and are not written then, are cleared at once."""
-    soon = target.now_ms() + _DOUBT_MS
-    doubtful = [key for key, expire in keys if expire is not None and expire <= soon and key in clear]
-    for key in doubtful:
-        target.call(key, db, [command("DEL", key)])
-    clear.difference_update(key for key, _expire in keys)
 
 
 def _clear_all(target: Target, clear: Keys) -> None:
@@ -189,17 +197,25 @@ def _clear_all(target: Target, clear: Keys) -> None:
 # -- the commands --------------------------------------------------------------------------------------------------------------
 
 
-def replay(commands: Iterable[Command], target: Target, plan: Plan, conflicts: Optional[Conflicts] = None) -> Replayed:
+def replay(
+    commands: Iterable[Command],
+    target: Target,
+    plan: Plan,
+    conflicts: Optional[Conflicts] = None,
+    expiries: Optional[Expiries] = None,
+) -> Replayed:
     """Send the commands of a checked file to the target, in order. MigrationError; after one the target's keys are incomplete."""
+    expiries = expiries or Expiries(target)
     transplant = Transplant(target, plan.commands, plan.where)
     stream = CommandStream(target, plan.where, plan.commands, transplant.run)
     try:
-        writer = _Writer(target, plan, conflicts or Conflicts(), stream, transplant)
+        writer = _Writer(target, plan, conflicts or Conflicts(), stream, transplant, expiries)
         statements = Statements(commands, plan, target.dialect)
         writer.run(statements)
         stream.drain()
     finally:
         stream.close()
+    expiries.settle()
     return Replayed(
         plan.count, writer.sent, statements.dropped, transplant.count, writer.skipped, writer.sample.look(target)
     )
@@ -235,7 +251,13 @@ class _Writer:
     """Sends statements: as they are where the target takes them, else cut by slot or transplanted."""
 
     def __init__(
-        self, target: Target, plan: Plan, conflicts: Conflicts, stream: CommandStream, transplant: Transplant
+        self,
+        target: Target,
+        plan: Plan,
+        conflicts: Conflicts,
+        stream: CommandStream,
+        transplant: Transplant,
+        expiries: Expiries,
     ) -> None:
         self.sent = 0
         self.sample = _Sample()
@@ -246,6 +268,7 @@ class _Writer:
         self._skipper = Skipper(plan, conflicts.leave)
         self._leaving = any(conflicts.leave.values())
         self._transplant = transplant
+        self._expiries = expiries
         if target.one_db:
             self._transplant.sweep()
 
@@ -258,6 +281,7 @@ class _Writer:
         add = self._stream.add
         whole = not self._target.one_db
         careful = bool(self._conflicts)
+        hold = self._expiries.hold
         open_unit = 0
         last_db = 0
         for statement in statements:
@@ -283,6 +307,10 @@ class _Writer:
                     continue
                 if rest is not args:
                     args, frame = rest, command(*rest)
+            if spec.name in TOUCHED and (len(args) > 3 or spec.name != b"SET"):
+                held = hold(db, args, spec)
+                if held is not args:
+                    args, frame = held, command(*held)
             if whole:
                 add(b"", db, frame, offset)
             elif spec.one_key:

@@ -15,12 +15,14 @@ from typing import Any, Callable, Iterable, Optional
 from .._codec import types as t
 from .._codec.rdb import Aux, Batch, BigEnd, BigPart, BigStart, Function, Header, ModuleAux
 from .._codec.resp import ErrorReply, command
+from .._codec.stream import Stream
 from .._errors import ConflictError
 from .._server.connect import reply_error
+from .._sink.frames import show
 from .._sink.target import Target
 from .big_key import BigKey, Journal, kind_of
 from .receipts import Sample
-from .selection import Selection
+from .._sink.selection import Selection
 from .survey import no_functions
 
 _TYPE_OF = itemgetter(0)
@@ -63,7 +65,7 @@ class SnapshotImport:
                 self._begin(event)
             elif kind is BigEnd:
                 if self._big is not None:
-                    self._big.end(event.stream)
+                    self._end(self._big, event.stream)
                     self._big = None
             elif kind is Header:
                 self._dialect = event.dialect
@@ -85,14 +87,17 @@ class SnapshotImport:
             return
         entries = batch.entries
         pairs = batch.pairs
+        values = batch.values
         if not selection.all_keys:
             keep = selection.keep
             entries = [entry for entry in entries if keep(entry[1])]
             pairs = [word for at in range(0, len(pairs), 2) if keep(pairs[at]) for word in pairs[at : at + 2]]
+            values = [item for at in range(0, len(values), 4) if keep(values[at + 1]) for item in values[at : at + 4]]
         self._types.update(map(_TYPE_OF, entries))
+        self._types.update(values[0::4])
         self._types[t.STRING] += len(pairs) // 2
-        self._sample.add(db, entries, pairs)
-        self._target.write(batch, entries, db, pairs)
+        self._sample.add(db, entries, pairs, values)
+        self._target.write(batch, entries, db, pairs, values)
 
     def _begin(self, start: BigStart) -> None:
         db = self._selection.db_of(start.db)
@@ -108,24 +113,34 @@ class SnapshotImport:
         if big.begin():
             self._big = big
 
+    def _end(self, big: BigKey, stream: Optional[Stream]) -> None:
+        big.end(stream)
+        if big.dropped:
+            self._warn(
+                "%s, key %s in db %d: %d pending entries of messages that were deleted since are left out, as the stream is too large"
+                " to be written whole" % (self._target.name, show(big.key), big.db, big.dropped)
+            )
+
     def _function(self, code: bytes) -> None:
         """Load one library on every master, under the policy for keys."""
         target = self._target
         if not target.dialect.capabilities.functions:
             raise no_functions(target.name)
         words = ["FUNCTION", "LOAD"] + ["REPLACE"] * (target.policy == "replace") + [code]
+        loaded = False
         for address, reply in target.call_all(command(*words)):
             if not isinstance(reply, ErrorReply):
+                loaded = True
                 continue
             if b"already exists" not in reply:
                 raise reply_error(reply.decode("utf-8", "replace"), address, "FUNCTION LOAD")
             if target.policy == "fail" and not self._has_function(code):
                 raise ConflictError(
-                    "%s, a library of functions" % address,
+                    "%s, a library of functions" % str(address),
                     reply.decode("utf-8", "replace"),
                     "Set on_conflict to replace or skip, or delete it (FUNCTION DELETE)",
                 )
-        self.functions += 1
+        self.functions += loaded
 
     def _has_function(self, code: bytes) -> bool:
         """Whether every master has this very library."""

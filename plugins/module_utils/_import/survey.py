@@ -17,13 +17,9 @@ from .._codec.rdb import Batch, BigStart, Function, Header
 from .._errors import UnsupportedTypeError, UsageError
 from .._sink.frames import show
 from .._sink.target import Target
-from .selection import Selection
+from .._sink.selection import Selection
 
 _TYPE_OF = itemgetter(0)
-_FIELD_EXPIRY = {
-    t.REDIS: (t.HASH_METADATA_PRE_GA, t.HASH_LISTPACK_EX_PRE_GA, t.HASH_METADATA, t.HASH_LISTPACK_EX),
-    t.VALKEY: (t.VALKEY_HASH_2,),
-}
 
 
 class Survey:
@@ -54,15 +50,15 @@ class Survey:
         kind = t.kind_of(type_byte, dialect)
         if kind == "stream":
             return "" if target.capabilities.streams else "streams came with Redis 5.0"
-        if type_byte in _FIELD_EXPIRY[dialect]:
+        if type_byte in t.FIELD_EXPIRY[dialect]:
             return "" if target.capabilities.hash_field_ttl else "expiring hash fields came with Redis 7.4 and Valkey 9.0"
         return "it has no such type" if kind in ("module", "array", None) else ""
 
     def refuse(self, name: str, events: Iterable[Any]) -> None:
-        """Look through a whole snapshot; UnsupportedTypeError, UsageError or FileError for what must not be begun."""
+        """Look through a whole snapshot; UnsupportedTypeError, UsageError, FileError or ServerError for what must not be begun."""
         counts: Counter = Counter()
         examples: Dict[int, Tuple[int, bytes]] = {}
-        elsewhere: Counter = Counter()
+        keys_of: Counter = Counter()
         dialect = t.REDIS
         whys: Dict[int, str] = {}
         for event in events:
@@ -72,8 +68,7 @@ class Survey:
                 if db is None:
                     continue
                 entries = [entry for entry in event.entries if self._selection.keep(entry[1])]
-                if db and self._target.one_db:
-                    elsewhere[event.db] += len(entries)
+                keys_of[event.db, db] += len(entries)
                 found = Counter(map(_TYPE_OF, entries))
                 for type_byte in found.keys() & whys.keys():
                     counts[type_byte] += found[type_byte]
@@ -83,8 +78,7 @@ class Survey:
                 db = self._selection.db_of(event.db)
                 if db is None or not self._selection.keep(event.key):
                     continue
-                if db and self._target.one_db:
-                    elsewhere[event.db] += 1
+                keys_of[event.db, db] += 1
                 if event.type in whys:
                     counts[event.type] += 1
                     examples.setdefault(event.type, (event.db, event.key))
@@ -108,13 +102,31 @@ class Survey:
                 ),
                 "Migrate to a target that has these types, or leave the keys out with exclude_keys",
             )
-        for number, count in sorted(elsewhere.items()):
-            if count:
+        self._refuse_dbs(name, +keys_of)
+
+    def refuse_functions(self, name: str, events: Iterable[Any]) -> None:
+        """As :meth:`refuse` for functions only, which stand before all keys: hardly anything is read."""
+        if self._target.dialect.capabilities.functions:
+            return
+        for event in events:
+            if isinstance(event, Function):
+                raise no_functions(name)
+            if isinstance(event, (Batch, BigStart)):
+                return
+
+    def _refuse_dbs(self, name: str, keys_of: Dict[Tuple[int, int], int]) -> None:
+        """``keys_of`` counts keys by their database in the source and in the target."""
+        most = 1 if self._target.one_db else self._target.instance.databases_max
+        for (number, db), count in sorted(keys_of.items()):
+            if most is not None and db >= most:
+                has = "database 0 only" if most == 1 else "%d databases only" % most
                 raise UsageError(
                     name,
-                    "%d keys are in database %d, and the target has database 0 only; nothing was written" % (count, number),
+                    "%d keys are in database %d%s, and the target has %s; nothing was written"
+                    % (count, number, "" if db == number else " and go to database %d" % db, has),
                     "Set db_map to {%d: 0}, or databases to those you want" % number,
                 )
+        self._target.enter({db for _number, db in keys_of})
 
     def _product(self) -> str:
         product = self._target.instance.product

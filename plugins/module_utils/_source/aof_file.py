@@ -178,8 +178,8 @@ class AofStream:
             if source is not None and hasattr(source, "close"):
                 source.close()
 
-    def events(self) -> Iterator[Event]:
-        """The events of the snapshot with which the unit begins; none where it begins with commands.
+    def events(self, unpack: bool = True) -> Iterator[Event]:
+        """The events of the snapshot with which the unit begins; none where it begins with commands. ``unpack`` as for the scanner.
 
         :raises FileError: truncated, damaged or of an unknown kind
         :raises BucketError: the download failed
@@ -192,7 +192,7 @@ class AofStream:
         self._head = next(self._chunks, b"")
         if not header_of(self._head).version:
             return
-        self._snapshot = events_of(file, _again(self._head, self._chunks))
+        self._snapshot = events_of(file, _again(self._head, self._chunks), unpack=unpack)
         self._head = b""
         for event in self._snapshot:
             if isinstance(event, Rest):
@@ -208,7 +208,7 @@ class AofStream:
         :raises BucketError: the download failed
         """
         if not self._begun:
-            for _event in self.events():
+            for _event in self.events(unpack=False):
                 pass
         for index, file in enumerate(self.unit.parts):
             if index:

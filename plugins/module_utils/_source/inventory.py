@@ -64,6 +64,7 @@ class Inventory:
     types             ``{kind: keys}`` with kinds string, list, set, zset, hash, stream, module, array
     type_bytes        ``{RDB type byte: keys}``
     value_bytes       ``{kind: bytes}``, serialized values without keys
+    hash_field_ttls   hashes with fields that expire
     compressed        strings that are stored compressed
     functions         names of libraries; ``?`` where the code does not tell
     scripts           Lua scripts of the script cache
@@ -94,6 +95,7 @@ class Inventory:
     types: Dict[str, int] = field(default_factory=dict)
     type_bytes: Dict[int, int] = field(default_factory=dict)
     value_bytes: Dict[str, int] = field(default_factory=dict)
+    hash_field_ttls: int = 0
     compressed: int = 0
     functions: List[str] = field(default_factory=list)
     scripts: int = 0
@@ -155,7 +157,7 @@ def _read(stream: AofStream, found: Inventory, big: BigKeys) -> None:
     """Read it into ``found``; FileError where it is damaged, and then ``found`` has what came before."""
     tally = _Tally(found, big)
     try:
-        for event in stream.events():
+        for event in stream.events(unpack=False):
             tally.add(event)
     finally:
         tally.finish()
@@ -237,7 +239,6 @@ class _Tally:
         self._modules: Dict[str, None] = {}
         self._start: Optional[BigStart] = None
         self._elements: Optional[int] = 0
-        self._length = 0
 
     def add(self, event: Any) -> None:
         """Count one event."""
@@ -273,7 +274,6 @@ class _Tally:
     def _begin(self, start: BigStart) -> None:
         self._start = start
         self._elements = None if start.type == t.STRING else 0
-        self._length = 0
         self._type_bytes[start.type] += 1
         self._keys[start.db] += 1
         if start.expire_ms is not None:
@@ -281,11 +281,9 @@ class _Tally:
             self._expired += start.expire_ms <= self._now_ms
 
     def _part(self, part: BigPart) -> None:
-        if self._start is None:
+        if self._start is None or self._elements is None:
             return
-        if self._elements is None:
-            self._length += sum(map(len, part.elements))
-        elif t.kind_of(self._start.type, self._big.dialect) == "stream":
+        if t.kind_of(self._start.type, self._big.dialect) == "stream":
             self._elements += sum(_node_entries(blob) for _id, blob in part.elements)
         else:
             self._elements += len(part.elements)
@@ -295,7 +293,7 @@ class _Tally:
         if start is None:
             return
         self._value_bytes[start.type] += end.size
-        self._big.add(start, self._length if self._elements is None else end.size, self._elements)
+        self._big.add(start, start.length if self._elements is None else end.size, self._elements)
 
     def _header(self, header: Header) -> None:
         self._found.rdb_version, self._found.dialect = header
@@ -342,6 +340,7 @@ class _Tally:
         found.type_bytes = dict(sorted(self._type_bytes.items()))
         found.types = _by_kind(self._type_bytes, dialect)
         found.value_bytes = _by_kind(self._value_bytes, dialect)
+        found.hash_field_ttls = sum(self._type_bytes[number] for number in t.FIELD_EXPIRY[dialect])
         found.compressed = self._compressed
         found.modules = sorted(self._modules)
         found.big_keys = self._big.largest()

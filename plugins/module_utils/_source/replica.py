@@ -39,6 +39,8 @@ from .._server.endpoint import Address, Endpoint
 SILENCE = 60.0
 # Seconds in which a master may go on answering -LOADING or -NOMASTERLINK.
 PATIENCE = 60.0
+# Seconds between two calls of ``idle``.
+TICK = 0.2
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
 # Bytes for one recv: larger ones save system calls no more, smaller ones show at 1 GB/s.
@@ -51,8 +53,11 @@ _HEAD = 4096
 class SyncRefusedError(ReplyError):
     """The server does not give a replication stream to this login (command renamed, disabled, forbidden, or not a Redis master).
 
-    Something else has to read the data. ``why`` is the reason in words.
+    Something else has to read the data. ``why`` is the reason in words; ``answered`` is False where the connection ended instead of an
+    answer, which may have other causes as well.
     """
+
+    answered = True
 
 
 class FullSync(NamedTuple):
@@ -70,11 +75,18 @@ def _ignore(_message: str) -> None:
 class ReplicaLink:
     """One connection to ``address``, open and logged in; a context manager.
 
-    ``snapshot_only``: ask for no writes after the snapshot. ``silence``: seconds. Errors of every method: LostError (ended or silent),
-    and those named there.
+    ``snapshot_only``: ask for no writes after the snapshot. ``silence``: seconds. ``idle`` is called every ``TICK`` seconds while nothing
+    comes, in every phase, and may raise to leave. Errors of every method: LostError (ended or silent), and those named there.
     """
 
-    def __init__(self, endpoint: Endpoint, address: Address, snapshot_only: bool = False, silence: float = SILENCE) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        address: Address,
+        snapshot_only: bool = False,
+        silence: float = SILENCE,
+        idle: Optional[Callable[[], None]] = None,
+    ) -> None:
         self.address = address
         self.stream_db: Optional[int] = None
         self.length: Optional[int] = None
@@ -85,7 +97,9 @@ class ReplicaLink:
         self._pieces: List[bytes] = []
         self._rest = b""
         self._head = b""
-        self._sock = open_socket(endpoint, address, silence)
+        self._idle = idle
+        self._tick = silence if idle is None else min(TICK, silence)
+        self._sock = open_socket(endpoint, address, self._tick)
 
     def __enter__(self) -> ReplicaLink:
         return self
@@ -136,7 +150,7 @@ class ReplicaLink:
         try:
             error = self._await_payload()
         except LostError as exc:
-            raise self._refused("%s over SYNC" % exc.why) from exc
+            raise self._refused("%s over SYNC" % exc.why, answered=False) from exc
         if error is None:
             return Answer(psync.FULL, "")
         answer = psync.read_answer(b"-" + error.encode())
@@ -150,7 +164,7 @@ class ReplicaLink:
             self._send(*words)
             return self._line()
         except LostError as exc:
-            raise self._refused("%s over %s" % (exc.why, words[0])) from exc
+            raise self._refused("%s over %s" % (exc.why, words[0]), answered=False) from exc
         except CodecError as exc:
             raise self._refused("the server answered %s with something else (%s)" % (words[0], exc.reason)) from exc
 
@@ -170,10 +184,12 @@ class ReplicaLink:
                 raise LostError(str(self.address), "closed the connection")
             self._lines.feed(data)
 
-    def _refused(self, why: str) -> SyncRefusedError:
-        return SyncRefusedError(
+    def _refused(self, why: str, answered: bool = True) -> SyncRefusedError:
+        error = SyncRefusedError(
             str(self.address), why, "Allow PSYNC, SYNC and REPLCONF for this user, or use a method that reads the keys (scan)"
         )
+        error.answered = answered
+        return error
 
     # -- snapshot ---------------------------------------------------------------------------------------------
 
@@ -245,10 +261,18 @@ class ReplicaLink:
         return rest or self._receive()
 
     def _receive(self) -> bytes:
-        try:
-            return self._sock.recv(_RECV)
-        except OSError as exc:
-            self._fail(exc)
+        waited = 0.0
+        while True:
+            try:
+                return self._sock.recv(_RECV)
+            except socket.timeout as exc:
+                # A TLS record that came in part is kept by the socket: asking again goes on with it.
+                waited += self._tick
+                if self._idle is None or waited >= self._silence:
+                    self._fail(exc)
+                self._idle()
+            except OSError as exc:
+                self._fail(exc)
 
     def _fail(self, exc: OSError) -> NoReturn:
         if isinstance(exc, socket.timeout):

@@ -15,7 +15,6 @@ asked first (MEMORY USAGE), or guessed from what came before. A value of more th
 
 from __future__ import annotations
 
-import socket
 import struct
 import time
 from array import array
@@ -23,14 +22,14 @@ from hashlib import blake2b
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._codec.crc64 import crc64
-from .._codec.errors import CodecError, TruncatedError
-from .._codec.resp import Argument, ErrorReply, command, read_reply
+from .._codec.resp import Argument, ErrorReply, command
 from .._codec.slots import key_slot
 from .._errors import LostError, MigrationError, ReplyError
-from .._server.connect import open_socket, reply_error, translate
+from .._server.connect import reply_error
 from .._server.endpoint import Address, Endpoint
 from .._server.info import parse_info
 from .._server.versions import RESERVED_PREFIX, Product
+from .pipe import Pipe
 
 # Bytes of values asked for at once: enough to keep the server busy over a round trip, little beside its memory.
 WINDOW_BYTES = 8 << 20
@@ -40,9 +39,10 @@ BIG = 8 << 20
 _COUNT = 500
 # Keys in a window where the server does not tell sizes.
 _BLIND_WINDOW = 64
-_RECV = 256 << 10
 # PTTL counts from the moment it is executed: the server's clock is read again after so many keys, some ms at most.
 _TIME_EVERY = 16
+_HANG_UPS = 3  # connections that have to end before it is no accident
+_NO_DATABASE = 1 << 20  # a number that no server has
 _FOOT = 10  # 2 bytes RDB version, 8 bytes CRC64
 _DISABLED = ("unknown command", "unsupported command", "not allowed", "not supported", "disabled", "forbidden")
 
@@ -113,100 +113,12 @@ class Seen:
 _PAIR = struct.Struct("<QQ")
 
 
-class Pipe:
-    """A connection for pipelines: send anything, then take the replies in order. Errors: LostError."""
-
-    def __init__(self, endpoint: Endpoint, address: Address) -> None:
-        self.address = address
-        self._buf = b""
-        self._pos = 0
-        self._sock = open_socket(endpoint, address)
-
-    def close(self) -> None:
-        self._sock.close()
-
-    def send(self, data: bytes) -> None:
-        try:
-            self._sock.sendall(data)
-        except OSError as exc:
-            raise self._lost(exc) from exc
-
-    def ask(self, *words: Argument) -> Any:
-        """One command and its reply."""
-        self.send(command(*words))
-        return self.reply()
-
-    def reply(self) -> Any:
-        """The next reply: bytes, int, None, list or ErrorReply."""
-        while True:
-            try:
-                found, self._pos = read_reply(self._buf, self._pos)
-                return found
-            except TruncatedError:
-                self._fill()
-            except CodecError as exc:
-                raise ReplyError(str(self.address), exc.reason) from exc
-
-    def bulk_size(self) -> Any:
-        """The size of the next reply, whose bytes are left to ``take``; None for a null, an ErrorReply for an error."""
-        while True:
-            end = self._buf.find(b"\r\n", self._pos)
-            if end >= 0:
-                break
-            self._fill()
-        if self._buf[self._pos : self._pos + 1] != b"$":
-            found = self.reply()
-            return found if isinstance(found, ErrorReply) else ErrorReply(b"ERR a value was expected")
-        size = int(self._buf[self._pos + 1 : end])
-        self._pos = end + 2
-        return None if size < 0 else size
-
-    def take(self, size: int) -> bytes:
-        """Exactly that many bytes."""
-        end = self._pos + size
-        if end <= len(self._buf):
-            data = self._buf[self._pos : end]
-            self._pos = end
-            return data
-        parts = [self._buf[self._pos :]]
-        left = size - len(parts[0])
-        while left > 0:
-            parts.append(self._receive())
-            left -= len(parts[-1])
-        if left:
-            self._buf = parts[-1][left:]
-            parts[-1] = parts[-1][:left]
-        else:
-            self._buf = b""
-        self._pos = 0
-        return b"".join(parts)
-
-    def _fill(self) -> None:
-        data = self._receive()
-        self._buf = self._buf[self._pos :] + data
-        self._pos = 0
-
-    def _receive(self) -> bytes:
-        try:
-            data = self._sock.recv(_RECV)
-        except OSError as exc:
-            raise self._lost(exc) from exc
-        if not data:
-            raise LostError(str(self.address), "closed the connection while its keys were read", "Look at its log and run again")
-        return data
-
-    def _lost(self, exc: OSError) -> MigrationError:
-        if isinstance(exc, socket.timeout):
-            return LostError(str(self.address), "stopped answering while its keys were read", "Look at its load and run again")
-        error = translate(exc, self.address)
-        return LostError(error.what, error.why, "Look at its log and run again")
-
-
 class ScanSource:
     """Reads one server; a context manager. Counters: ``keys``, ``vanished``, ``repeated``, ``moved`` and ``bytes`` so far.
 
     ``slots``: what a cluster node owns (empty elsewhere), to ask rightly for keys of slots that are on the move. ``rdb_version``: as
-    its payloads say, None before the first. ``read_only``: it is a replica.
+    its payloads say, None before the first. ``read_only``: it is a replica. ``proxied``: a proxy, which may know fewer commands than the version
+    behind it, and whose INFO may be that of one node.
 
     :raises ConnectError: not reachable; AuthError as well
     """
@@ -219,6 +131,7 @@ class ScanSource:
         slots: Sequence[Tuple[int, int]] = (),
         read_only: bool = False,
         warn: Callable[[str], None] = lambda _text: None,
+        proxied: bool = False,
     ) -> None:
         self.address = address
         self.rdb_version: Optional[int] = None
@@ -230,10 +143,14 @@ class ScanSource:
         self._product = product
         self._slots = frozenset(slot for first, last in slots for slot in range(first, last + 1))
         self._warn = warn
-        self._exact = product.compatible >= (7, 0)
+        self._endpoint = endpoint
+        self._proxied = proxied
+        self._exact = product.compatible >= (7, 0) and not proxied
+        self._has_time = bool(product.compatible) or not proxied
         self._sizes = product.compatible >= (4, 0)
         self._largest = WINDOW_BYTES // _BLIND_WINDOW
         self._now_ms = 0
+        self._db = 0
         self._pipe = Pipe(endpoint, address)
         if read_only and self._slots:
             self._pipe.ask("READONLY")
@@ -255,6 +172,11 @@ class ScanSource:
             return []
         return [dict(zip(row[::2], row[1::2]))[b"library_code"] for row in reply]
 
+    def count(self) -> Optional[int]:
+        """Keys of every database by DBSIZE; None where that is refused."""
+        databases = self._databases()
+        return self._aside(lambda pipe: _count(pipe, databases))
+
     def entries(self) -> Iterator[Entry]:
         """Every key of every database.
 
@@ -272,14 +194,31 @@ class ScanSource:
                 yield from self._database(db)
 
     def _databases(self) -> List[int]:
-        reply = self._pipe.ask("INFO", "keyspace")
-        if isinstance(reply, ErrorReply):
-            raise reply_error(reply.decode("utf-8", "replace"), self.address, "INFO")
-        return [item.db for item in parse_info(reply).keyspace()]
+        reply = self._aside(lambda pipe: pipe.ask("INFO", "keyspace")) if self._proxied else self._pipe.ask("INFO", "keyspace")
+        if isinstance(reply, bytes):
+            info = parse_info(reply)
+            if "keyspace" in info.sections:
+                return sorted({item.db for item in info.keyspace()} | ({0} if self._proxied else set()))
+        found, refusal = self._aside(_filled_databases) or ([0], b"")
+        if refusal and not self._proxied:
+            self._warn("%s: only database 0 is read, INFO and SELECT are refused: %s" % (self.address, refusal.decode("utf-8", "replace")))
+        return found
+
+    def _aside(self, ask: Callable[[Pipe], Any]) -> Any:
+        """Ask on a connection of its own. A proxy may end it over a command that it does not know: None where it does each time."""
+        for _attempt in range(_HANG_UPS):
+            pipe = Pipe(self._endpoint, self.address)
+            try:
+                return ask(pipe)
+            except LostError:
+                if not self._proxied:
+                    raise
+            finally:
+                pipe.close()
+        return None
 
     def _database(self, db: int) -> Iterator[Entry]:
-        if db or not self._slots:
-            self._must("SELECT", db)
+        self._select(db)
         seen = Seen()
         cursor = b"0"
         while True:
@@ -294,6 +233,11 @@ class ScanSource:
                 yield from self._read(db, window)
             if cursor == b"0":
                 return
+
+    def _select(self, db: int) -> None:
+        if db != self._db:  # a new connection is in database 0; SELECT may be disabled
+            self._must("SELECT", db)
+            self._db = db
 
     def _must(self, *words: Argument) -> Any:
         reply = self._pipe.ask(*words)
@@ -349,14 +293,14 @@ class ScanSource:
         parts = []
         foreign = [self._is_foreign(key) for key in keys]
         for number, (key, moving) in enumerate(zip(keys, foreign)):
-            if not self._exact and number % _TIME_EVERY == 0:
+            if self._has_time and not self._exact and number % _TIME_EVERY == 0:
                 parts.append(_TIME)
             size = len(key)
             parts.append((_ASKING_VALUE if moving else _VALUE) % (len(ttl), ttl, size, key, size, key))
         pipe.send(b"".join(parts))
         for number, (key, moving) in enumerate(zip(keys, foreign)):
             if not self._exact and number % _TIME_EVERY == 0:
-                self._set_clock(pipe.reply())
+                self._set_clock(pipe.reply() if self._has_time else None)
             entry = self._one(db, key, ttl.decode(), moving)
             if entry is not None:
                 self.keys += 1
@@ -446,6 +390,34 @@ class ScanSource:
     def counters(self) -> Dict[str, int]:
         """How far it is."""
         return {name: getattr(self, name) for name in ("keys", "vanished", "repeated", "moved", "bytes")}
+
+
+def _filled_databases(pipe: Pipe) -> Tuple[List[int], bytes]:
+    """Where INFO does not tell: the databases that SELECT and DBSIZE know, and how SELECT is refused altogether (empty: it is not)."""
+    reply = pipe.ask("SELECT", _NO_DATABASE)
+    if not isinstance(reply, ErrorReply):
+        return [0], b""  # it says OK to anything
+    if reply.startswith(b"NOPERM") or any(part in reply.decode("utf-8", "replace").lower() for part in _DISABLED):
+        return [0], reply
+    found = []
+    for db in range(_NO_DATABASE):
+        if db and isinstance(pipe.ask("SELECT", db), ErrorReply):
+            break
+        if pipe.ask("DBSIZE") != 0:  # also where that is refused
+            found.append(db)
+    return found, b""
+
+
+def _count(pipe: Pipe, databases: List[int]) -> Optional[int]:
+    total = 0
+    for db in databases:
+        if db and isinstance(pipe.ask("SELECT", db), ErrorReply):
+            return None
+        reply = pipe.ask("DBSIZE")
+        if not isinstance(reply, int):
+            return None
+        total += reply
+    return total
 
 
 # Framed here: a call for each command would be a third of the time that a key takes.

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.dcs.migration.plugins.module_utils._codec import psync
 from ansible_collections.dcs.migration.plugins.module_utils._errors import ConnectError, LostError, ReplyError
 from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint
+from ansible_collections.dcs.migration.plugins.module_utils._source import replica
 from ansible_collections.dcs.migration.plugins.module_utils._source.replica import (
     ReplicaLink,
     SyncRefusedError,
@@ -164,6 +165,51 @@ def test_silence(master: Callable[..., Master]) -> None:
     link, _full = open_full_sync(one.endpoint, one.address, silence=0.2)
     with link, pytest.raises(LostError, match="sent nothing for 0 seconds"):
         list(link.payload())
+
+
+@pytest.mark.parametrize("phase", ["answer", "payload", "stream"])
+def test_idle_is_called_in_every_phase(master: Callable[..., Master], monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    monkeypatch.setattr(replica, "TICK", 0.02)
+    answer = b"" if phase == "answer" else FULL + (b"$3\r\nREDIS"[:6] if phase == "payload" else b"$0\r\n")
+    one = master([*HELLO, answer + b"\n"])
+    calls: list[int] = []
+
+    class LeaveError(Exception):
+        pass
+
+    def idle() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise LeaveError
+
+    with ReplicaLink(one.endpoint, one.address, idle=idle) as link, pytest.raises(LeaveError):
+        link.introduce()
+        link.psync()
+        list(link.payload())
+        while link.read_stream():
+            pass
+    assert len(calls) == 3
+
+
+def test_silence_with_something_to_do_meanwhile(master: Callable[..., Master], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "TICK", 0.02)
+    one = master([*HELLO, FULL + b"\n\n$100\r\nREDIS"])
+    calls: list[int] = []
+    with ReplicaLink(one.endpoint, one.address, silence=0.2, idle=lambda: calls.append(1)) as link:
+        link.introduce()
+        link.psync()
+        with pytest.raises(LostError, match="sent nothing for 0 seconds"):
+            list(link.payload())
+    assert 5 <= len(calls) < 20
+
+
+@pytest.mark.parametrize("answer, answered", [("-ERR unknown command 'PSYNC'\r\n", True), (END, False)])
+def test_refused_or_merely_cut(master: Callable[..., Master], answer: str, answered: bool) -> None:
+    one = master([*HELLO, answer])
+    with ReplicaLink(one.endpoint, one.address) as link, pytest.raises(SyncRefusedError) as caught:
+        link.introduce()
+        link.psync()
+    assert caught.value.answered is answered
 
 
 def test_lost_on_the_way(master: Callable[..., Master]) -> None:
