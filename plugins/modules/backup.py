@@ -15,6 +15,8 @@ description:
     one backup file for each master into a folder on the host where the task runs.
   - The server is asked for a snapshot as a replica would (PSYNC, else SYNC). Where that is disabled or forbidden, the keys are read one by
     one (SCAN and DUMP). Such a backup is no snapshot of one moment, and keys that are written meanwhile may be missing.
+  - A proxy whose nodes are not named in O(source.shards) is read key by key, where it passes SCAN and DUMP on, into one file. What was found
+    is compared with what DBSIZE counts, since some proxies ask one of their nodes only.
   - While a snapshot is received its keys are counted and its checksum is verified. No file gets its final name before all files of
     all masters are complete and on the disk. Files can be read by their owner only.
   - Beside the files a note C(<name>.backup.json) says what belongs together. A new backup replaces the one before with the same O(name) in
@@ -165,7 +167,7 @@ files:
       returned: always
       sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     shard:
-      description: Address of the master whose data it is.
+      description: Address of the master whose data it is, or of the proxy.
       type: str
       returned: always
       sample: 10.0.0.5:6379

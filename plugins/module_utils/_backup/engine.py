@@ -22,7 +22,7 @@ from .._server.topology import Topology, discover
 from .._sink.rdb_file import PartialFile, disk_error
 from .manifest import Manifest
 from .plan import Job, Options, make_jobs
-from .shard import Outcome, ShardReader, StoppedError, as_result
+from .shard import NO_STREAM, Outcome, ShardReader, StoppedError, as_result
 
 Result = Dict[str, Any]
 _KEPT = ("files", "method", "reason", "started")
@@ -124,7 +124,9 @@ def _check_unmoved(endpoint: Endpoint, before: Topology) -> None:
 def _predicted(endpoint: Endpoint, job: Job, method: str) -> Dict[str, Any]:
     """What would be made, as far as it can be told without a fork."""
     reason = "asked for" if method == "scan" else ""
-    if method == "auto":
+    if job.proxied and method == "auto":
+        method, reason = "scan", NO_STREAM
+    elif method == "auto":
         verdict = psync(endpoint, job.address, job.product)
         method, reason = ("psync", "") if verdict.supported else ("scan", verdict.reason)
     return {

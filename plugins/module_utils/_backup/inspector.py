@@ -35,7 +35,7 @@ class Inspector:
         self.foreign = 0
         self.uncounted = ""
         self._slots = slots
-        self._scanner: Optional[RdbScanner] = RdbScanner(total)
+        self._scanner: Optional[RdbScanner] = RdbScanner(total, unpack=False)
         self._crc = 0
         self._tail = b""
         self._size = 0

@@ -81,9 +81,12 @@ class Manifest:
 
     def remove_stale(self, content: Optional[Dict[str, Any]], kept: List[str]) -> None:
         """Remove files of the backup before that the new one did not replace, as when there were more shards then."""
+        folder = os.path.realpath(self._folder)
+        names = {os.path.basename(path) for path in kept}
         for entry in (content or {}).get("files", ()):
             path = entry["path"]
-            if path in kept or os.path.dirname(path) != self._folder:
+            # The folder may have been written in another way then.
+            if os.path.basename(path) in names or os.path.realpath(os.path.dirname(path)) != folder:
                 continue
             try:
                 if os.path.getsize(path) == entry["size"]:

@@ -15,8 +15,9 @@ from typing import FrozenSet, List, Optional, Tuple
 from .._errors import ConnectError, ReplyError, ServerError, UsageError
 from .._server.connect import call, open_client
 from .._server.endpoint import Address, Endpoint
+from .._server.permissions import disabled_by_proxy
 from .._server.topology import Shard, Topology, read_info
-from .._server.versions import Product, product_of
+from .._server.versions import Product, product_of, product_of_rdb
 
 try:
     import redis
@@ -61,6 +62,7 @@ class Job:
     product: Product
     slots: Tuple[Tuple[int, int], ...] = ()
     importing: FrozenSet[int] = frozenset()
+    proxied: bool = False  # a proxy whose nodes are not named
 
     @property
     def is_replica(self) -> bool:
@@ -70,15 +72,11 @@ class Job:
 def make_jobs(endpoint: Endpoint, topology: Topology, options: Options) -> List[Job]:
     """One job a shard.
 
-    :raises UsageError: a proxy whose nodes were not named
+    :raises UsageError: a proxy whose nodes were not named, and which does not do what is asked
     :raises ServerError: no usable replica, slots without a master, a master that does not answer
     """
     if not topology.shards:
-        raise UsageError(
-            str(topology.entry),
-            "is a proxy: neither PSYNC nor SCAN reaches the data through it",
-            "Name the nodes behind it in source.shards",
-        )
+        return [_through_proxy(endpoint, topology, options)]
     if topology.missing_slots:
         raise ReplyError(
             endpoint.label,
@@ -93,6 +91,24 @@ def make_jobs(endpoint: Endpoint, topology: Topology, options: Options) -> List[
         importing = importing_slots(endpoint, shard.master) if clustered else frozenset()
         jobs.append(Job(number, path, shard.master, address, product, shard.slots if clustered else (), importing))
     return jobs
+
+
+def _through_proxy(endpoint: Endpoint, topology: Topology, options: Options) -> Job:
+    """What stands behind a proxy is read key by key through it, where it lets us. UsageError."""
+    proxy = topology.entry
+    name_them = "Name the nodes behind it in source.shards"
+    if options.method == "psync":
+        raise UsageError(str(proxy), "is a proxy, which gives no replication stream", name_them + ", or set method to scan")
+    if options.read_from == "replica":
+        raise UsageError(str(proxy), "is a proxy, which names no replicas", name_them + ", or set read_from to master")
+    lacking = sorted({"SCAN", "DUMP"} & set(disabled_by_proxy(endpoint, proxy)))
+    if lacking:
+        raise UsageError(
+            str(proxy), "is a proxy: neither PSYNC nor SCAN reaches the data through it (it lacks %s)" % ", ".join(lacking), name_them
+        )
+    product = product_of(topology.info) if topology.info is not None else product_of_rdb(None)
+    path = os.path.join(options.dest, file_name(options, 1, 1))
+    return Job(1, path, proxy, proxy, product, proxied=True)
 
 
 def file_name(options: Options, number: int, count: int) -> str:
@@ -126,9 +142,7 @@ def _reader(endpoint: Endpoint, shard: Shard, read_from: str) -> Tuple[Address, 
     """The server to read: the master, or the first replica that has its master's data."""
     if read_from == "master":
         info = read_info(endpoint, shard.master)
-        if info is None:
-            raise ReplyError(str(shard.master), "does not answer INFO", "Allow INFO for this user")
-        return shard.master, product_of(info)
+        return shard.master, product_of(info) if info is not None else product_of_rdb(None)
     reasons = []
     for replica in shard.replicas:
         found, reason = _usable(endpoint, replica)

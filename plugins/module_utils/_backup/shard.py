@@ -25,6 +25,9 @@ from .plan import Job
 ATTEMPTS = 3
 # The version of an empty file from a server that does not say its own: every server loads it.
 _PLAIN_RDB = 6
+NO_STREAM = "a proxy gives no replication stream, and the nodes behind it are not named in shards"
+# Less than this share of what DBSIZE counts is not explained by keys that come, go and expire.
+_ENOUGH = 0.75
 
 
 class StoppedError(Exception):
@@ -68,6 +71,8 @@ class ShardReader:
         """Fill the file. Errors: MigrationError; what the methods before the last one met is told in it too."""
         if self._method == "scan":
             return self._by_scan(file, "asked for")
+        if self._job.proxied:
+            return self._by_scan(file, NO_STREAM)
         try:
             return self._by_stream(file)
         except (SyncRefusedError, LostError, _OwnFormatError) as exc:
@@ -142,7 +147,10 @@ class ShardReader:
     def _by_scan(self, file: PartialFile, reason: str) -> Outcome:
         job = self._job
         databases: Dict[int, int] = {}
-        with ScanSource(self._endpoint, job.address, job.product, job.slots, job.is_replica, self._note) as source:
+        with ScanSource(
+            self._endpoint, job.address, job.product, job.slots, job.is_replica, self._note, job.proxied
+        ) as source:
+            expected = source.count() if job.proxied else None
             output = self._output(file)
             sink = RdbFileSink(output, job.product, tuple(source.functions()))
             for entry in source.entries():
@@ -156,12 +164,30 @@ class ShardReader:
             sink.close(job.product.rdb_version or _PLAIN_RDB)
             if isinstance(output, AofConverter):
                 output.close()
+            if job.proxied:
+                self._check_count(source.keys + source.vanished, expected, source.count())
             if source.moved:
                 self._note(
                     "%s: %d keys moved to another node while they were read; they are in the file of either or of neither"
                     % (job.address, source.moved)
                 )
             return Outcome("scan", reason, source.keys, databases, sink.version or 0, self._attempts + 1)
+
+    def _check_count(self, found: int, before: Optional[int], after: Optional[int]) -> None:
+        """Some proxies ask one of their nodes only, for SCAN. ReplyError."""
+        address = self._job.address
+        if before is None or after is None:
+            self._note("%s: was read through the proxy, and it does not tell (DBSIZE) whether %d are all keys" % (address, found))
+            return
+        expected = min(before, after)
+        if found < expected * _ENOUGH:
+            raise ReplyError(
+                str(address),
+                "is a proxy through which SCAN finds %d of %d keys" % (found, expected),
+                "Name the nodes behind it in source.shards",
+            )
+        if found < expected:
+            self._note("%s: was read through the proxy, and %d of %d keys were found" % (address, found, expected))
 
     def _output(self, file: PartialFile, total: Optional[int] = None) -> Union[PartialFile, AofConverter]:
         """What takes the snapshot's bytes."""

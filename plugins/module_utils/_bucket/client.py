@@ -111,7 +111,7 @@ class Bucket:
         self.region = region
 
     def key(self, name: str) -> str:
-        """The full key: ``name`` as it is when it begins with the prefix, else below the prefix."""
+        """The full key: ``name`` as it is when it begins with the prefix, else below the prefix. So a full key always stays what it is."""
         return name if name.startswith(self.prefix) else self.prefix + name.lstrip("/")
 
     def url(self, key: str = "") -> str:

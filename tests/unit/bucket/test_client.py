@@ -222,3 +222,12 @@ def test_missing_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     opened.client.close()
     with pytest.raises(UsageError, match="only one of the two"):
         open_bucket({**OPTIONS, "access_key": None})
+
+
+def test_a_whole_key_stays_what_it_is() -> None:
+    bucket = Bucket(None, "b", "/orders")
+    names = ["x", "/x", "orders/x", "orders/orders/x"]
+    found = [bucket.key(name) for name in names]
+    assert found == ["orders/x", "orders/x", "orders/x", "orders/orders/x"]
+    assert [bucket.key(key) for key in found] == found
+    assert Bucket(None, "b").key("orders/x") == "orders/x"
