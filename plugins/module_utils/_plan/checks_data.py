@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import List, Optional, Set
 
-from .._codec.types import COMMON_VERSION_MAX
+from .._codec.types import ARRAY, COMMON_VERSION_MAX, loadable
 from .._server.versions import Product, parse_version
 from .check import Check, failed, passed, size_text, warned
 from .facts import CLUSTERS, Facts
@@ -54,19 +54,16 @@ def version_order(facts: Facts) -> Optional[Check]:
 
 
 def cluster_databases(facts: Facts) -> Optional[Check]:
-    """Clusters have database 0 only."""
+    """Into clusters goes database 0 only, also where they have more (Valkey 9)."""
     mapped = facts.mapped_databases()
     if facts.target.topology not in CLUSTERS or mapped is None:
         return None
-    limit = facts.target.databases_max or 1
-    lost = sorted(db for db, goal in mapped.items() if goal >= limit)
+    lost = sorted(db for db, goal in mapped.items() if goal)
     if not lost:
-        return passed("cluster_databases", "all data goes to databases the target has")
+        return passed("cluster_databases", "all data goes to database 0")
     return failed(
         "cluster_databases",
-        "databases %s hold keys, but the target has database 0 only" % _numbers(lost)
-        if limit == 1
-        else "databases %s hold keys, but the target has %d databases" % (_numbers(lost), limit),
+        "databases %s hold keys, but into a cluster only database 0 can be migrated" % _numbers(lost),
         "Set db_map, for example {%d: 0} (keys of the same name then collide), or databases: [0] to leave them behind" % lost[0],
     )
 
@@ -187,12 +184,21 @@ def types(facts: Facts) -> Optional[Check]:
     known = _types(facts)
     if known and not have.streams and "stream" in known:
         return failed("types", "the data holds streams, which %s does not know" % facts.target.name, "Choose Redis 5.0 or later")
+    if "array" in known and not _holds_arrays(facts.target.product):
+        return failed("types", "the data holds arrays, which %s does not know" % facts.target.name, "Choose Redis 8.8 or later")
+    expiring = [item.hash_field_ttls for item in facts.files]
+    if any(expiring) and not have.hash_field_ttl:
+        return failed(
+            "types",
+            "%d hashes have fields that expire, which %s does not know" % (sum(filter(None, expiring)), facts.target.name),
+            "Choose Redis 7.4, Valkey 9.0 or later, or leave these keys out with exclude_keys",
+        )
     if facts.source is None or facts.source.capabilities is None:
         return passed("types", "the target knows every type that was seen") if known else None
     lacking = []
     if facts.source.capabilities.streams and not have.streams and not known:
         lacking.append("streams")
-    if facts.source.capabilities.hash_field_ttl and not have.hash_field_ttl:
+    if facts.source.capabilities.hash_field_ttl and not have.hash_field_ttl and (not expiring or None in expiring):
         lacking.append("expiry of single hash fields")
     if not lacking:
         return passed("types", "the target knows every type of the source")
@@ -204,15 +210,22 @@ def types(facts: Facts) -> Optional[Check]:
 
 
 def functions(facts: Facts) -> Optional[Check]:
-    """Function libraries exist from Redis 7.0 on."""
-    if facts.source is None or facts.source.functions is None:
+    """Function libraries exist from Redis 7.0 on; no mode drops them silently."""
+    source = facts.source.functions if facts.source is not None else None
+    holders = [item.path for item in facts.files if item.functions]
+    if source is None and all(item.functions is None for item in facts.files):
         return None
-    if not facts.source.functions:
-        return passed("functions", "the source has no function libraries")
-    count = "%d function libraries" % facts.source.functions
-    if facts.target.capabilities is None or facts.target.capabilities.functions and "FUNCTION" not in facts.target.disabled_commands:
-        return passed("functions", "%s move along" % count)
-    return warned("functions", "the source has %s, the target cannot hold them" % count, "Rewrite their callers to EVAL")
+    if not source and not holders:
+        return passed("functions", "there are no function libraries")
+    found = "; ".join((["the source has %d function libraries" % source] if source else []) + ["%s holds some" % path for path in holders])
+    target = facts.target
+    if target.capabilities is None or target.capabilities.functions and "FUNCTION" not in target.disabled_commands:
+        return passed("functions", "%s: they move along" % found)
+    return failed(
+        "functions",
+        "%s, and the target cannot hold function libraries" % found,
+        "Choose Redis 7.0 or later with FUNCTION allowed, or delete them at the source (FUNCTION DELETE) and make new backups",
+    )
 
 
 def target_empty(facts: Facts) -> Optional[Check]:
@@ -237,6 +250,10 @@ def _needed_memory(facts: Facts) -> Optional[int]:
 
 def _types(facts: Facts) -> Set[str]:
     return {kind for item in facts.files for kind in item.types or ()}
+
+
+def _holds_arrays(product: Optional[Product]) -> bool:
+    return product is None or product.rdb_version is None or loadable(ARRAY, product.rdb_version, product.dialect)
 
 
 def _older(target: Product, source: Product) -> bool:

@@ -136,8 +136,8 @@ def writer_of(facts: Facts, item: FileFacts) -> Tuple[str, Optional[bool]]:
     """Version of the server that wrote a file and whether it compresses RDBs, as far as known."""
     source = facts.source
     if source is None:
-        return item.version, None
-    return item.version or source.version, source.rdbcompression
+        return item.version, item.compressed
+    return item.version or source.version, item.compressed or source.rdbcompression
 
 
 def _aof_refused(facts: Facts, item: FileFacts) -> str:

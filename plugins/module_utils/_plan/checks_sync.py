@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import List, Optional
 
+from .._server.clock import SKEW_REMEDY, SKEW_WARN, skew_text
 from .check import Check, failed, passed, size_text, warned
 from .facts import Facts, Side
 
@@ -17,7 +18,6 @@ _REPL_TIMEOUT = 60  # seconds, Redis' default; less breaks over a slow start of 
 _BACKLOG = 16 << 20  # bytes; the default of 1 MB is a second's worth of writes on a busy master
 _BUFFER_SHARE = 0.1  # of the data: what is written while the RDB goes over waits in this buffer
 _BUFFER_FLOOR = 64 << 20
-_SKEW_WARN = 1000
 _SKEW_FAIL = 300000
 
 _WRITES = ("RESTORE", "DEL", "PEXPIREAT")  # without these no entry can be written
@@ -88,15 +88,10 @@ def clock_skew(facts: Facts) -> Optional[Check]:
     if source is None or source.clock_skew_ms is None or facts.target.clock_skew_ms is None:
         return None
     skew = facts.target.clock_skew_ms - source.clock_skew_ms
-    if abs(skew) < _SKEW_WARN:
+    if abs(skew) < SKEW_WARN:
         return passed("clock_skew", "the clocks of source and target are less than a second apart")
-    message = "the target's clock is %.1f s %s the source's: keys expire that much too %s" % (
-        abs(skew) / 1000,
-        "ahead of" if skew > 0 else "behind",
-        "early" if skew > 0 else "late",
-    )
     make = warned if abs(skew) < _SKEW_FAIL else failed
-    return make("clock_skew", message, "Set both clocks with NTP")
+    return make("clock_skew", skew_text(skew), SKEW_REMEDY)
 
 
 def tls(facts: Facts) -> Optional[Check]:

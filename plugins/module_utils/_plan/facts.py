@@ -18,7 +18,7 @@ from .._errors import MigrationError, UsageError
 from .._server.probe import Instance
 from .._server.versions import Capabilities, Product, capabilities, described_product
 
-# Topologies that offer database 0 only, unless the servers themselves say otherwise.
+# Topologies into which database 0 only is migrated, however many their servers have: as the import has it (Target.one_db).
 CLUSTERS = ("proxy_cluster", "redis_cluster")
 
 
@@ -83,6 +83,9 @@ class FileFacts:
     types: Optional[FrozenSet[str]] = None  # logical kinds: string, stream, module, ...
     memory: Optional[int] = None
     big_keys: Optional[int] = None
+    functions: Optional[bool] = None  # whether it holds libraries of functions
+    hash_field_ttls: Optional[int] = None  # hashes whose fields expire
+    compressed: Optional[bool] = None  # whether its writer compresses RDBs
     complete: Optional[bool] = None
     error: str = ""
 

@@ -47,10 +47,20 @@ def _from_info(info: Mapping[str, Any]) -> FileFacts:
         types=None if types is None else frozenset(types),
         memory=info.get("memory"),
         big_keys=len(big) if isinstance(big, (list, tuple)) else big,
+        functions=_functions(info),
+        hash_field_ttls=info.get("hash_field_ttls"),
+        compressed=True if info.get("compressed") else None,  # none may be for want of anything to compress
         complete=info.get("complete"),
         error=str(info.get("error") or ""),
         version=str(info.get("version") or ""),
     )
+
+
+def _functions(info: Mapping[str, Any]) -> Optional[bool]:
+    """Whether libraries are in a snapshot or loaded by the commands of an AOF."""
+    if info.get("functions") is None:
+        return None
+    return bool(info["functions"]) or "FUNCTION" in (info.get("commands") or {})
 
 
 def _databases(found: Any) -> Optional[tuple]:

@@ -20,6 +20,7 @@ IMPORT_RDB = "import_rdb"
 IMPORT_AOF = "import_aof"
 IMPORT_FROM_INSTANCE = "import_from_instance"
 ONLINE = "online"
+_INFO = "INFO"
 
 
 class Mode(NamedTuple):
@@ -90,8 +91,22 @@ def _online_mode(facts: Facts, source: Side) -> Mode:
     cell = Cell("", "")
     if source.topology is not None:
         cell = online_cell(source.provider, source.topology, _target_topology(facts), source.version)
-    supported, reasons = _way(source, "keys and changes are read")
+    if source.error is not None:
+        supported, reasons = _way(source, "")
+    elif source.psync is False and _sync_may_do(source):
+        supported, reasons = True, ["changes are followed through SYNC where this user may use it, since %s" % source.psync_reason]
+    elif source.psync is False:
+        supported, reasons = False, ["there is no stream of changes to follow, since %s; import_from_instance reads the keys" % source.psync_reason]
+    elif _INFO in source.disabled_commands:
+        supported, reasons = False, ["the source does not allow INFO, which tells where its stream of changes is"]
+    else:
+        supported, reasons = True, ["changes are followed through PSYNC" + ("" if source.psync else ", which has to be enabled")]
     return Mode(ONLINE, cell.dcs or NO, supported, reasons + _dcs_reason(cell))
+
+
+def _sync_may_do(source: Side) -> bool:
+    """Whether the older command is there, whose stream cannot be taken up again when it was cut off."""
+    return source.masters > 0 and source.topology != "redis_cluster" and "SYNC" not in source.disabled_commands
 
 
 def _way(source: Side, subject: str) -> Tuple[bool, List[str]]:
@@ -114,12 +129,12 @@ def _recommended(facts: Facts) -> str:
     from_files = IMPORT_AOF if facts.files and all(item.format == "aof" for item in facts.files) else IMPORT_RDB
     if source is None or source.error is not None:
         return from_files
-    if source.psync:
+    if source.psync and _INFO not in source.disabled_commands:
         return ONLINE
     if facts.files:
         return from_files
     if source.reachable:
-        return IMPORT_FROM_INSTANCE if not source.disabled_commands & {"SCAN", "DUMP"} else IMPORT_RDB
+        return IMPORT_FROM_INSTANCE if _instance_mode(facts, source).supported else IMPORT_RDB
     return ONLINE if _online_mode(facts, source).dcs != NO else IMPORT_RDB
 
 

@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.dcs.migration.plugins.module_utils._errors import ConnectError, UsageError
 from ansible_collections.dcs.migration.plugins.module_utils._plan.checks import ALL, run_checks
 from ansible_collections.dcs.migration.plugins.module_utils._plan.facts import Facts, FileFacts, Side, Wishes, described_side
+from ansible_collections.dcs.migration.plugins.module_utils._plan.files import file_facts
 from ansible_collections.dcs.migration.plugins.module_utils._plan.pair import read_db_map
 from ansible_collections.dcs.migration.plugins.module_utils._plan.verdict import judge
 from ansible_collections.dcs.migration.plugins.module_utils._server.versions import capabilities, described_product
@@ -61,7 +62,7 @@ CASES = [
     ("cluster_databases", "pass", S(databases={0: 5, 3: 0}), T(topology="redis_cluster"), (), {}),
     ("cluster_databases", "pass", S(databases={3: 1}), T(topology="redis_cluster"), (), {"db_map": {3: 0}}),
     ("cluster_databases", "pass", S(databases={0: 5, 3: 1}), T(topology="redis_cluster"), (), {"databases": frozenset([0])}),
-    ("cluster_databases", "pass", S(databases={3: 1}), T(topology="redis_cluster", databases_max=16), (), {}),
+    ("cluster_databases", "fail", S(databases={3: 1}), T(topology="redis_cluster", databases_max=16), (), {}),
     ("cluster_databases", "fail", None, T(topology="redis_cluster"), (file(databases=(0, 2)),), {}),
     ("cluster_databases", None, S(), T(topology="redis_cluster"), (), {}),
     ("databases_max", "pass", S(databases={15: 1}), T(databases_max=16), (), {}),
@@ -96,10 +97,21 @@ CASES = [
     ("types", "pass", S("7.4"), T("valkey 9.0"), (), {}),
     ("types", "fail", None, T("4.0"), (file(types=frozenset(["stream"])),), {}),
     ("types", "pass", None, T("4.0"), (file(types=frozenset(["hash"])),), {}),
+    ("types", "fail", None, T("8.0"), (file(types=frozenset(["array"])),), {}),
+    ("types", "fail", None, T("valkey 9.0"), (file(types=frozenset(["array"])),), {}),
+    ("types", "pass", None, T("8.8"), (file(types=frozenset(["array"])),), {}),
+    ("types", "fail", None, T("7.2"), (file(types=frozenset(["hash"]), hash_field_ttls=2),), {}),
+    ("types", "pass", None, T("7.4"), (file(types=frozenset(["hash"]), hash_field_ttls=2),), {}),
+    ("types", "pass", S("7.4"), T("7.2"), (file(types=frozenset(["hash"]), hash_field_ttls=0),), {}),
+    ("types", "warn", S("7.4"), T("7.2"), (file(types=frozenset(["hash"])),), {}),
     ("functions", "pass", S(functions=0), T("6.2"), (), {}),
     ("functions", "pass", S(functions=2), T("7.0"), (), {}),
-    ("functions", "warn", S(functions=2), T("6.2"), (), {}),
-    ("functions", "warn", S(functions=2), T("7.0", disabled_commands=frozenset(["FUNCTION"])), (), {}),
+    ("functions", "fail", S(functions=2), T("6.2"), (), {}),
+    ("functions", "fail", S(functions=2), T("7.0", disabled_commands=frozenset(["FUNCTION"])), (), {}),
+    ("functions", "fail", None, T("6.2"), (file(functions=False), file(functions=True)), {}),
+    ("functions", "pass", None, T("7.0"), (file(functions=True),), {}),
+    ("functions", "pass", None, T("6.2"), (file(functions=False),), {}),
+    ("functions", None, None, T("6.2"), (file(),), {}),
     ("target_empty", "pass", None, T(databases={}), (), {}),
     ("target_empty", "warn", None, T(databases={0: 3}), (), {}),
     ("source_slots", "pass", S(topology="redis_cluster"), T(), (), {}),
@@ -143,6 +155,8 @@ CASES = [
     ("aof", "warn", None, T(), (file(format="aof", version="5.0"),), {}),
     ("aof", "warn", None, T(topology="redis_cluster"), (file(format="aof", version="3.0"),), {}),
     ("aof", "warn", S("3.0", rdbcompression=True), T(), (file(format="aof"),), {}),
+    ("aof", "warn", None, T(), (file_facts({"path": "a.aof", "format": "aof", "version": "7.2.4", "compressed": 5}),), {}),
+    ("aof", "pass", None, T(), (file_facts({"path": "a.aof", "format": "aof", "version": "7.2.4", "compressed": 0}),), {}),
     ("aof", None, None, T(), (file(),), {}),
     ("shard_files", "pass", S(masters=2), T(), (file(), file()), {}),
     ("shard_files", "fail", S(masters=3), T(), (file(), file()), {}),
@@ -183,6 +197,7 @@ def test_a_failed_check_makes_the_pair_incompatible() -> None:
         (side(psync=True), (), "online"),
         (side(psync=True), (file(),), "online"),
         (side(psync=False), (), "import_from_instance"),
+        (side(psync=True, disabled_commands=frozenset(["INFO"])), (), "import_from_instance"),
         (side(psync=False), (file(),), "import_rdb"),
         (side(psync=False, disabled_commands=frozenset(["SCAN"])), (), "import_rdb"),
         (side(error=LOST, reachable=False), (), "import_rdb"),
@@ -198,13 +213,23 @@ def test_recommended_mode(source: Side | None, files: tuple, expected: str) -> N
 
 
 def test_modes_without_psync_say_why() -> None:
-    verdict = judge(side(psync=False, psync_reason="PSYNC is disabled or renamed"), side())
+    old = judge(side(psync=False, psync_reason="PSYNC is disabled or renamed"), side())
+    online = next(mode for mode in old.modes if mode.mode == "online")
+    assert online.supported and "SYNC where" in online.reasons[0] and "renamed" in online.reasons[0]
+    verdict = judge(side(psync=False, psync_reason="PSYNC is disabled or renamed", disabled_commands=frozenset(["SYNC"])), side())
     online = next(mode for mode in verdict.modes if mode.mode == "online")
-    assert online.supported
-    assert "SCAN" in online.reasons[0] and "renamed" in online.reasons[0]
-    blind = judge(side(psync=False, disabled_commands=frozenset(["DUMP"])), side())
+    assert not online.supported
+    assert "import_from_instance" in online.reasons[0] and "renamed" in online.reasons[0]
+    assert verdict.compatible and verdict.recommended_mode == "import_from_instance"
+    blind = judge(side(psync=False, disabled_commands=frozenset(["DUMP", "SYNC"])), side())
     assert [mode.supported for mode in blind.modes] == [True, True, False, False]
     assert not blind.compatible
+
+
+def test_an_aof_with_compressed_strings_is_none_for_the_service() -> None:
+    row = {"path": "a.aof", "format": "aof", "version": "7.2.4", "compressed": 5}
+    modes = {mode.mode: mode for mode in judge(None, side(), (file_facts(row),)).modes}
+    assert (modes["import_aof"].dcs, modes["import_aof"].supported) == ("x", True)
 
 
 def test_described_endpoint_needs_a_topology() -> None:
