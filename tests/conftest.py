@@ -122,9 +122,9 @@ def shared_cluster(_shared_clusters: _Shared) -> Callable[..., RedisCluster]:
     return _emptied(_shared_clusters)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
-    """An S3 service for the whole run; take a bucket of your own from ``bucket``."""
+    """An S3 service; take a bucket of your own from ``bucket``. Not one for the whole run: rclone keeps spinning after uploads that were cut off."""
     with S3Server() as service:
         yield service
 

@@ -9,12 +9,13 @@
 ``saturation`` is what the target takes when nothing has to be computed: RESTORE commands framed beforehand, written on one
 connection while a second thread counts the replies. ``import`` is what ``backup_import`` does with the file, from the first look at
 the target to the receipt. They take turns, and the ratio is taken pair by pair, so that a machine whose speed drifts does not matter.
-``--memory`` imports a file of 2 GB in a process of its own and prints that process's peak memory.
+``--memory`` imports 2 GB in a process of its own, from a file and out of a bucket, and prints that process's peak memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import socket
@@ -36,7 +37,8 @@ from ansible_collections.dcs.migration.plugins.module_utils._import.engine impor
 from ansible_collections.dcs.migration.plugins.module_utils._import.options import Options
 from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint
 from ansible_collections.dcs.migration.plugins.module_utils._source.files import open_files
-from ansible_collections.dcs.migration.tests.support.servers import RedisServer
+from ansible_collections.dcs.migration.plugins.modules.backup_import import backup_files
+from ansible_collections.dcs.migration.tests.support.servers import RedisServer, S3Server
 
 RDB_VERSION = 9
 EXPIRE_MS = int(time.time() * 1000) + 86_400_000
@@ -167,6 +169,14 @@ def import_file(address: str, path: Path, state: str) -> Any:
     return importer.run(open_files([str(path)]))
 
 
+def import_as_told() -> None:
+    """Import what the standard input says (the module's options), and print this process's peak memory."""
+    params = json.load(sys.stdin)
+    importer = Importer(Endpoint.from_params(params["target"]), Options(state_dir=params["state_dir"]), print)
+    importer.run(backup_files(params))
+    print(peak_memory())
+
+
 def compare(rounds: int, folder: Path) -> None:
     """Print a row per data set: keys per second of both, and the ratio's minimum, median and maximum."""
     print("%-26s %14s %14s   ratio min / median / max" % ("data set", "saturation/s", "import/s"))
@@ -227,19 +237,22 @@ def peak_memory() -> str:
 
 
 def memory(folder: Path) -> None:
-    """Print the peak memory of a process that imports a file of 2 GB."""
-    path = folder / "large.rdb"
+    """Print the peak memory of a process that imports 2 GB, from a file and out of a bucket."""
+    path = folder / "buckets" / "large" / "large.rdb"
+    path.parent.mkdir(parents=True)
     keys = make_large_file(path, 2_000_000_000)
-    with RedisServer("redis-6.2") as server:
-        done = subprocess.run(
-            [sys.executable, __file__, "--import-into", server.address, str(path), str(folder)],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        if server.client().dbsize() != keys:
-            raise SystemExit("imported %d of %d keys" % (server.client().dbsize(), keys))
-    print("peak memory of importing %d keys in %.2f GB: %s" % (keys, path.stat().st_size / 1e9, done.stdout.strip()))
+    with RedisServer("redis-6.2") as server, S3Server(folder / "buckets") as s3:
+        access = {"bucket": "large", "endpoint_url": s3.endpoint_url, "access_key": s3.access_key, "secret_key": s3.secret_key}
+        for what, params in (("a file", {"files": [str(path)]}), ("a bucket", {"files": None, "objects": [path.name], **access})):
+            server.flush()
+            params.update(target={"addresses": [server.address]}, state_dir=str(folder / what))
+            done = subprocess.run(
+                [sys.executable, __file__, "--import-as-told"], check=True, input=json.dumps(params), stdout=subprocess.PIPE, text=True
+            )
+            if server.client().dbsize() != keys:
+                raise SystemExit("imported %d of %d keys" % (server.client().dbsize(), keys))
+            size = path.stat().st_size / 1e9
+            print("peak memory of importing %d keys, %.2f GB, from %s: %s" % (keys, size, what, done.stdout.strip()), flush=True)
 
 
 def main() -> None:
@@ -247,12 +260,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the import beside the target's own limit.")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs per data set")
     parser.add_argument("--memory", action="store_true", help="measure the memory of a 2 GB import instead")
-    parser.add_argument("--import-into", nargs=3, metavar=("ADDRESS", "FILE", "STATE"), help=argparse.SUPPRESS)
+    parser.add_argument("--import-as-told", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.import_into:
-        address, path, state = options.import_into
-        import_file(address, Path(path), state)
-        print(peak_memory())
+    if options.import_as_told:
+        import_as_told()
         return
     with tempfile.TemporaryDirectory(prefix="dcs-migration-bench-") as folder:
         if options.memory:

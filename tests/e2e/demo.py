@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What ``make demo`` shows: a Redis with several databases moves into a Valkey cluster, by way of a bucket, with the real playbooks.
+"""What ``make demo`` shows: a Redis with several databases moves into a Valkey cluster with the real playbooks: by way of a bucket, then online.
 
 Everything runs on the loopback interface and in a temporary folder, and ends with this program. The log of Ansible stays.
 """
@@ -10,6 +10,7 @@ Everything runs on the loopback interface and in a temporary folder, and ends wi
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -23,8 +24,12 @@ from typing import Any, TextIO
 
 import yaml
 
+from ansible_collections.dcs.migration.plugins.module_utils._sync.folder import TaskFolder
 from ansible_collections.dcs.migration.tests.e2e.playbooks import Run, run_playbook, write_inventory
+from ansible_collections.dcs.migration.tests.support.live_writer import LiveWriter
 from ansible_collections.dcs.migration.tests.support.logical import Snapshot, differences, snapshot
+from ansible_collections.dcs.migration.tests.support.modules import run_module
+from ansible_collections.dcs.migration.tests.support.online import settle
 from ansible_collections.dcs.migration.tests.support.realistic import populate_realistic
 from ansible_collections.dcs.migration.tests.support.servers import RedisCluster, RedisServer, S3Server
 
@@ -33,8 +38,13 @@ BUCKET = "backups"
 PASSWORDS = ("source-password-1842", "target-password-7309")
 # Readings of one expiry on two servers, one of which tells only what is left of it.
 TTL_TOLERANCE_MS = 50
+# Online, Redis 6.2 tells how long a key has to live, not when it dies: as exact as the moment of arrival is known.
+ONLINE_TOLERANCE_MS = 2000
 # One write in eight goes to a key that is there already: this gives 100,000 keys.
 WRITES = 114_200
+# Of the application that goes on writing, and for how long (seconds) after the worker was killed.
+WRITES_PER_SECOND = 2000
+LINGER = 3.0
 WIDTH = 100
 MIB = 1 << 20
 
@@ -75,6 +85,7 @@ class Demo:
         second = self._play("5. Run it again: nothing left to do", "import_from_instance")
         self._require(second.status == 0 and second.recap[PAIR]["changed"] == 0, "the second run was not without changes")
         self._prove(first.value("dcs_migration_result"))
+        self._go_online()
 
     # -- before ----------------------------------------------------------------------------------------------------
 
@@ -165,25 +176,8 @@ class Demo:
 
     def _prove(self, result: dict[str, Any]) -> None:
         heading("6. Compare both sides, value by value, without the collection's own code")
-        began = time.monotonic()
-        there = {(0, key): entry for (_db, key), entry in snapshot(self._source.client()).items()}
-        here = snapshot(self._target.clients())
-        problems = list(differences(there, here, TTL_TOLERANCE_MS, ("source", "target")))
-        self._table(result, there, here, time.monotonic() - began)
-        for problem in problems[:10]:
-            say(problem)
-        self._require(not problems, "%d keys differ" % len(problems))
-        sizes = sum(one["keys"] for one in self._source.info("keyspace").values()), self._target_keys(), len(there)
-        self._require(len(set(sizes)) == 1, "DBSIZE of the source, of the target, and keys compared: %d, %d, %d" % sizes)
-
-    def _table(self, result: dict[str, Any], there: Snapshot, here: Snapshot, seconds: float) -> None:
+        there, here, seconds = self._compare()
         stats = result["stats"]
-        types = Counter(entry.type for entry in there.values()), Counter(entry.type for entry in here.values())
-        print("\n  %-10s %12s %12s" % ("type", "source", "target"))
-        for kind in sorted(types[0] | types[1]):
-            print("  %-10s %12s %12s" % (kind, format(types[0][kind], ","), format(types[1][kind], ",")))
-        print("  %-10s %12s %12s" % ("all", format(len(there), ","), format(len(here), ",")))
-        expiring = sum(1 for entry in there.values() if entry.expire_ms is not None)
         rows = [
             ("moved", "%s keys, %.1f MiB of backup" % (format(stats["keys"], ","), stats["bytes"] / MIB)),
             (
@@ -196,12 +190,79 @@ class Demo:
                 ),
             ),
             ("", "%.1f s with preflight, backup and upload" % result["seconds"]),
-            ("compared", "%s values and %s expiries, in %.1f s" % (format(len(there), ","), format(expiring, ","), seconds)),
-            ("second run", "changed nothing"),
         ]
+        self._table([*rows, self._compared(there, seconds), ("second run", "changed nothing")], there, here)
+
+    def _compare(self, tolerance_ms: int = TTL_TOLERANCE_MS) -> tuple[Snapshot, Snapshot, float]:
+        """Both sides, as they are, and how long it took to see that they are equal."""
+        began = time.monotonic()
+        there = {(0, key): entry for (_db, key), entry in snapshot(self._source.client()).items()}
+        here = snapshot(self._target.clients())
+        problems = list(differences(there, here, tolerance_ms, ("source", "target")))
+        for problem in problems[:10]:
+            say(problem)
+        self._require(not problems, "%d keys differ" % len(problems))
+        sizes = sum(one["keys"] for one in self._source.info("keyspace").values()), self._target_keys(), len(there)
+        self._require(len(set(sizes)) == 1, "DBSIZE of the source, of the target, and keys compared: %d, %d, %d" % sizes)
+        return there, here, time.monotonic() - began
+
+    @staticmethod
+    def _compared(there: Snapshot, seconds: float) -> tuple[str, str]:
+        expiring = sum(1 for entry in there.values() if entry.expire_ms is not None)
+        return "compared", "%s values and %s expiries, in %.1f s" % (format(len(there), ","), format(expiring, ","), seconds)
+
+    @staticmethod
+    def _table(rows: Sequence[tuple[str, str]], there: Snapshot, here: Snapshot) -> None:
+        types = Counter(entry.type for entry in there.values()), Counter(entry.type for entry in here.values())
+        print("\n  %-10s %12s %12s" % ("type", "source", "target"))
+        for kind in sorted(types[0] | types[1]):
+            print("  %-10s %12s %12s" % (kind, format(types[0][kind], ","), format(types[1][kind], ",")))
+        print("  %-10s %12s %12s" % ("all", format(len(there), ","), format(len(here), ",")))
         print()
         for name, text in rows:
             print("  %-10s %s" % (name, text))
+
+    # -- online ------------------------------------------------------------------------------------------------------
+
+    def _go_online(self) -> None:
+        heading("7. The same online: an application writes all the while, and the worker is killed once")
+        self._target.flush()
+        self._inventory(dcs_migration_db_map={0: 0, 1: 0, 2: 0}, dcs_migration_on_conflict="replace")
+        folder = TaskFolder(str(self._work / "state" / "tasks"), PAIR)
+        began = time.monotonic()
+        # Expiries of a moment are left out of the comparison by waiting for them.
+        with LiveWriter(self._source, seed=7, rate=WRITES_PER_SECOND, flush=False) as writer:
+            try:
+                started = self._play(None, "online")
+                self._require(started.status == 0, "the online migration did not come in sync")
+                killed = (folder.read("worker.json") or {})["applier"]
+                os.kill(killed, signal.SIGKILL)
+                say("SIGKILL to process %d, which writes into the target; its watchdog starts another one." % killed)
+                again = self._play(None, "online")
+                self._require(again.status == 0, "it did not come in sync again")
+                time.sleep(LINGER)
+            finally:
+                writer.stop()
+            wrote = time.monotonic() - began
+            settle(self._source)
+            say("The application has stopped; state: finished drains what is left and removes what the task kept in the target.")
+            ended = run_module("online_sync", {"name": PAIR, "state": "finished", "state_dir": str(self._work / "state" / "tasks")})
+            self._log.write(ended.pop("_output"))
+            self._require(not ended.get("failed"), ended.get("msg", "it could not be finished"))
+        settle(self._target)
+        there, here, seconds = self._compare(ONLINE_TOLERANCE_MS)
+        task = ended["task"]
+        rows = [
+            ("snapshot", "%s keys" % format(task["keys"], ",")),
+            (
+                "meanwhile",
+                "%s commands of %d kinds in %.0f s; %s reached the target"
+                % (format(writer.sent, ","), len(writer.used), wrote, format(task["commands"], ",")),
+            ),
+            ("killed", "once; the applier was started %d times" % (task["worker"]["restarts"]["applier"] + 1)),
+            self._compared(there, seconds),
+        ]
+        self._table(rows, there, here)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from ansible_collections.dcs.migration.tests.support.live_writer import Deployment
 from ansible_collections.dcs.migration.tests.support.params import cluster_params, server_params
+from ansible_collections.dcs.migration.tests.support.servers import RedisServer
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -24,3 +28,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "twemproxy" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.matrix)
+
+
+# A pair that most tests of a stream are content with.
+
+
+@pytest.fixture
+def source(shared_server: Any) -> RedisServer:
+    return shared_server("redis-6.2", 0)
+
+
+@pytest.fixture
+def target(shared_server: Any) -> RedisServer:
+    return shared_server("redis-6.2", 1)
+
+
+@pytest.fixture(params=["single", "cluster"])
+def any_target(request: pytest.FixtureRequest) -> Deployment:
+    if request.param == "single":
+        return request.getfixturevalue("shared_server")("redis-6.2", 1)
+    return request.getfixturevalue("shared_cluster")("redis-6.2")

@@ -42,7 +42,7 @@ def backup(source: Any, dest: Path, *, check: bool = False, endpoint: dict[str, 
     return run_module("backup", {"source": {"addresses": addresses, **(endpoint or {})}, "dest": str(dest), **options}, check=check)
 
 
-def take_it(source: Any, dest: Path, endpoint: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+def take_it(source: Any, dest: Path | str, endpoint: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
     """The same without the process around it, for finer points and many servers."""
     addresses = getattr(source, "addresses", None) or [source.address]
     parameters = {"addresses": addresses, **(endpoint or {})}
@@ -272,7 +272,8 @@ def test_another_deployment_is_not_replaced(server: Start, tmp_path: Path) -> No
     assert sorted(os.listdir(tmp_path)) == ["dump.backup.json", "dump.rdb", "two.backup.json", "two.rdb"]
 
 
-def test_files_of_shards_that_are_gone_go_too(server: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spelled", ["%s", "%s/", "%s/../%s"])
+def test_files_of_shards_that_are_gone_go_too(server: Start, tmp_path: Path, spelled: str) -> None:
     source = server("redis-6.2")
     take_it(source, tmp_path)
     stale = tmp_path / "dump-shard-2-of-2.rdb"
@@ -282,7 +283,7 @@ def test_files_of_shards_that_are_gone_go_too(server: Start, tmp_path: Path) -> 
     note = json.loads((tmp_path / "dump.backup.json").read_text())
     note["files"].append({**note["files"][0], "path": str(stale), "size": stale.stat().st_size})
     (tmp_path / "dump.backup.json").write_text(json.dumps(note))
-    take_it(source, tmp_path)
+    take_it(source, spelled.replace("%s", str(tmp_path), 1).replace("%s", tmp_path.name))
     assert sorted(os.listdir(tmp_path)) == ["dump-other.rdb", "dump.backup.json", "dump.rdb"]
 
 

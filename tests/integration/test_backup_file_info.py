@@ -106,6 +106,25 @@ def test_archives(dump: Path, tmp_path: Path) -> None:
     assert all(row["complete"] and row["keys"] == 7 for row in rows)
 
 
+def test_a_member_whose_name_is_no_text(dump: Path, server: Callable[..., RedisServer], tmp_path: Path) -> None:
+    archive = tmp_path / "b.tar.gz"
+    with tarfile.open(archive, "w:gz") as tarred:
+        tarred.add(dump, "d\udcfcmp.rdb")
+    (row,) = look(archive)
+    assert row["path"] == "%s!d\\xfcmp.rdb" % archive and row["complete"]
+    target = server("redis-6.2")
+    options = {"files": [str(archive)], "target": {"addresses": [target.address]}, "state_dir": str(tmp_path / "state")}
+    for changed in (True, False):
+        result = run_module("backup_import", options)
+        assert not result.get("failed") and result["changed"] is changed, result
+        assert result["files"][0]["path"] == row["path"]
+    dump.write_bytes(dump.read_bytes()[:-50])
+    with tarfile.open(archive, "w:gz") as tarred:
+        tarred.add(dump, "d\udcfcmp.rdb")
+    refused = run_module("backup_import", {**options, "force": True})
+    assert refused["failed"] and "d\\xfcmp.rdb" in refused["msg"]
+
+
 def test_append_only_files(server: Callable[..., RedisServer], tmp_path: Path) -> None:
     for name, preamble in (("redis-6.2", "no"), ("redis-6.2", "yes"), ("valkey-9.1", "yes")):
         running = server(name, config={"appendonly": "yes", "aof-use-rdb-preamble": preamble})

@@ -6,35 +6,31 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Tuple
 
 import pytest
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb_writer import RdbWriter
 from ansible_collections.dcs.migration.plugins.module_utils._codec.wire import write_string
+from ansible_collections.dcs.migration.plugins.module_utils._errors import FileError
+from ansible_collections.dcs.migration.plugins.module_utils._import.engine import Importer
+from ansible_collections.dcs.migration.plugins.module_utils._import.options import Options
+from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint
+from ansible_collections.dcs.migration.plugins.module_utils._source.files import open_files
 from ansible_collections.dcs.migration.tests.support.access import identify
+from ansible_collections.dcs.migration.tests.support.aof_files import write_aof
 from ansible_collections.dcs.migration.tests.support.datasets import populate_every_type
+from ansible_collections.dcs.migration.tests.support.importing import Import, many_keys, run_import
 from ansible_collections.dcs.migration.tests.support.logical import assert_same_data, functions, snapshot
 from ansible_collections.dcs.migration.tests.support.modules import run_module
 from ansible_collections.dcs.migration.tests.support.servers import RedisServer, S3Server, wait_until
 
-Import = Callable[..., Dict[str, Any]]
-
-
-@pytest.fixture
-def run_import(tmp_path: Path) -> Import:
-    """``run_import(target, file, **options)`` with a state_dir of its own; the module's result."""
-
-    def run(target: Any, file: Path, *, check: bool = False, **options: Any) -> Dict[str, Any]:
-        endpoint = {"addresses": getattr(target, "addresses", None) or [target.address], **options.pop("endpoint", {})}
-        arguments = {"files": [str(file)], "target": endpoint, "state_dir": str(tmp_path / "state"), **options}
-        return run_module("backup_import", arguments, check=check)
-
-    return run
+__all__ = ["run_import"]  # the fixture, for pytest to find
 
 
 def every_type(server: RedisServer, **options: Any) -> Path:
@@ -128,12 +124,20 @@ def test_conflicts(shared_server: Any, run_import: Import) -> None:
     assert not run_import(target, file, on_conflict="fail", force=True).get("failed")
 
 
-def test_clear_target(shared_server: Any, run_import: Import) -> None:
-    source, target = shared_server("redis-6.2"), shared_server("redis-6.2", 1)
+@pytest.mark.parametrize("name", ["redis-6.2", "valkey-9.1"])
+def test_clear_target(name: str, shared_server: Any, run_import: Import) -> None:
+    source, target = shared_server(name), shared_server(name, 1)
     file = every_type(source)
     target.client(db=7).set("old", "1")
+    if name.startswith("valkey"):
+        target.client().function_load("#!lua name=old\nredis.register_function('old', function() return 1 end)")
+    before = target.info("memory")["lazyfreed_objects"]
     assert run_import(target, file, clear_target=True)["changed"]
     assert target.digest() == source.digest()
+    if name.startswith("valkey"):
+        assert functions(target.client()) == functions(source.client()) != {}
+    # In the background: a large target would answer nothing for minutes.
+    wait_until(lambda: target.info("memory")["lazyfreed_objects"] > before, "the old keys are freed")
     assert not run_import(target, file, clear_target=True)["changed"]
 
 
@@ -185,6 +189,8 @@ def big_values(client: Any) -> None:
     client.xdel("big:stream", "2000-1")
     client.set("big:string", rng.randbytes(20 << 20))
     client.set("big:compressed", b"abc" * (10 << 20))
+    words = [b"%x" % rng.getrandbits(28) for _unused in range(3000)]
+    client.set("big:text", b" ".join(rng.choices(words, k=900_000)))
     for key in ("big:hash", "big:string"):
         client.pexpire(key, 3_600_000)
     client.set("small", "1")
@@ -195,12 +201,111 @@ def test_big_values_are_split(shared_server: Any, shared_cluster: Any, run_impor
     big_values(source.client())
     file = source.save()
     result = run_import(target, file)
-    assert result["stats"]["keys"] == 8
+    assert result["stats"]["keys"] == 9
     assert target.digest() == source.digest()
     assert_same_data(snapshot(source.client()), snapshot(target.client()))
     cluster = shared_cluster("valkey-9.1")
-    assert run_import(cluster, file)["stats"]["keys"] == 8
+    assert run_import(cluster, file)["stats"]["keys"] == 9
     assert_same_data(snapshot(source.client()), snapshot(cluster.client()))
+
+
+def engine(target: RedisServer, file: Path, state_dir: Path, check: bool = False, **options: Any) -> dict[str, Any]:
+    """As the module does it, in this process; MigrationError."""
+    importer = Importer(Endpoint.from_params({"addresses": [target.address]}), Options(state_dir=str(state_dir), **options), lambda text: None)
+    return importer.run(open_files([str(file)]), check)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_state_dir_that_is_none(check: bool, shared_server: Any, tmp_path: Path) -> None:
+    target = shared_server("redis-6.2", 1)
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(FileError, match="Set state_dir to a folder") as caught:
+        engine(target, write_aof(tmp_path / "a.aof", "SET k v"), tmp_path / "file", check)
+    assert str(tmp_path / "file") in str(caught.value)
+    assert target.client().dbsize() == 0
+
+
+def test_what_an_aof_is_counted_by(shared_server: Any, tmp_path: Path) -> None:
+    target = shared_server("redis-6.2", 1)
+    result = engine(target, write_aof(tmp_path / "a.aof", "SET k v", "INCR n", "INCR n"), tmp_path / "state")
+    assert (result["stats"]["keys"], result["stats"]["commands"]) == (0, 3)
+    assert (result["files"][0]["keys"], result["files"][0]["commands"]) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ("nothing", {}),
+        ("nothing", {"clear_target": True}),
+        ("k", {}),
+        ("k", {"exclude_keys": ["k*"]}),
+        ("k", {"databases": [1]}),
+        ("expired", {}),
+        ("aof", {}),
+        ("aof", {"exclude_keys": ["k*"]}),
+        ("empty aof", {}),
+    ],
+)
+def test_check_mode_predicts_a_change(content: str, options: dict[str, Any], shared_server: Any, tmp_path: Path) -> None:
+    target = shared_server("redis-6.2", 1)
+    file = tmp_path / "file"
+    if "aof" in content:
+        write_aof(file, "SELECT 0", *(["SET k v"] if content == "aof" else []))
+    else:
+        writer = RdbWriter(9)
+        data = writer.header()
+        if content != "nothing":
+            data += writer.entry(0, 0, content.encode(), write_string(b"v"), 1 if content == "expired" else None)
+        file.write_bytes(data + writer.trailer())
+    predicted = engine(target, file, tmp_path / "state", True, **options)
+    assert engine(target, file, tmp_path / "state", **options)["changed"] == predicted["changed"]
+
+
+@pytest.mark.parametrize("content", ["[[0", "7", "[0]", "[[0, 1]]"])
+@pytest.mark.parametrize("name", ["unfinished.json", "unfinished.json.log"])
+def test_a_damaged_journal(name: str, content: str, shared_server: Any, tmp_path: Path) -> None:
+    target, state = shared_server("redis-6.2", 1), tmp_path / "state"
+    file = write_aof(tmp_path / "a.aof", "SET k v")
+    assert engine(target, file, state, on_conflict="skip")["changed"]
+    (folder,) = (state / "imports").iterdir()
+    if name.endswith(".log"):
+        content = json.dumps(str(file)) + "\n" + content + "\n"
+    (folder / name).write_text(content)
+    with pytest.raises(FileError, match="%s: cannot be read.*Remove it" % name):
+        engine(target, file, state, on_conflict="skip", force=True)
+    (folder / name).unlink()
+    engine(target, file, state, on_conflict="skip", force=True)
+
+
+@pytest.mark.parametrize("name", ["redis-6.2", "valkey-9.1"])
+def test_pending_entries_of_deleted_messages(name: str, shared_server: Any, run_import: Import) -> None:
+    """A stream goes whole up to 16 MiB; a larger one in commands, and no command makes such an entry."""
+    source, target = shared_server(name), shared_server(name, 1)
+    client = source.client()
+    rng = random.Random(3)
+    for key, count in (("whole", 6), ("parts", 22)):
+        for number in range(50):
+            client.xadd(key, {"a": "x"}, id="%d-1" % (number + 1))
+        pipeline = client.pipeline(transaction=False)
+        for number in range(count):
+            pipeline.xadd(key, {"a": rng.randbytes(1 << 20)}, id="%d-1" % (100 + number))
+        pipeline.execute()
+        client.xgroup_create(key, "readers", "0")
+        client.xreadgroup("readers", "one", {key: ">"}, count=40)
+        client.xdel(key, *("%d-1" % number for number in range(5, 12)))
+        client.xtrim(key, minid="3-1", approximate=False)
+    result = run_import(target, source.save())
+    other = target.client()
+    for key in ("whole", "parts"):
+        assert other.xlen(key) == client.xlen(key) and other.xrange(key, count=60) == client.xrange(key, count=60)
+    assert pending(other, "whole") == pending(client, "whole") and len(pending(client, "whole")) == 40
+    lost = len(pending(client, "parts")) - len(pending(other, "parts"))
+    assert lost == 9
+    assert [text for text in result["warnings"] if 'key "parts"' in text and "9 pending entries" in text]
+
+
+def pending(client: Any, key: str) -> list[Any]:
+    return [(row["message_id"], row["consumer"], row["times_delivered"]) for row in client.xpending_range(key, "readers", "-", "+", 1000)]
 
 
 def test_from_a_bucket(shared_server: Any, shared_cluster: Any, s3: S3Server, tmp_path: Path) -> None:
@@ -225,11 +330,26 @@ def test_from_a_bucket(shared_server: Any, shared_cluster: Any, s3: S3Server, tm
     assert missing["failed"] and "nowhere" in missing["msg"] and missing["remedy"]
 
 
+def test_a_library_of_functions_that_is_another_one(shared_server: Any, run_import: Import) -> None:
+    source, target = shared_server("valkey-9.1"), shared_server("valkey-9.1", 1)
+    for server, number in ((source, 1), (target, 2)):
+        server.client().function_load("#!lua name=lib\nredis.register_function('f', function() return %d end)" % number)
+    result = run_import(target, source.save(), on_conflict="fail")
+    assert result["failed"] and target.address in result["msg"] and "library of functions" in result["msg"]
+    assert "on_conflict" in result["remedy"] and "Traceback" not in result["_output"]
+    skipped = run_import(target, source.save(), on_conflict="skip")
+    assert skipped["changed"] is False and skipped["stats"]["functions"] == 0
+    replaced = run_import(target, source.save(), on_conflict="replace")
+    assert replaced["changed"] and replaced["stats"]["functions"] == 1
+    assert functions(target.client()) == functions(source.client()) != {}
+
+
 def damaged(kind: str, good: bytes) -> Tuple[bytes, str]:
     """A file made bad in one way, and a word its error must have."""
     head = b"REDIS0009\xfe\x00"
     flipped = bytearray(good)
-    flipped[len(good) // 2] ^= 1
+    # Within a value: of a key it could make another one that is there.
+    flipped[good.index(b"k250") + 20] ^= 1
     return {
         "truncated": (good[: len(good) // 2], "truncated"),
         "flipped": (bytes(flipped), "damaged"),
@@ -268,18 +388,6 @@ def test_wrong_password(server: Any, run_import: Import) -> None:
     result = run_import(target, source.save(), endpoint={"password": "wrong-one"})
     assert result["failed"] and target.address in result["msg"] and "password" in result["msg"]
     assert "wrong-one" not in result["_output"]
-
-
-def many_keys(path: Path, count: int = 400_000) -> Path:
-    """An RDB file of ``count`` incompressible strings of 200 bytes."""
-    rng = random.Random(11)
-    writer = RdbWriter(9)
-    with path.open("wb") as handle:
-        handle.write(writer.header())
-        for number in range(count):
-            handle.write(writer.entry(0, 0, b"key:%d" % number, write_string(rng.randbytes(200))))
-        handle.write(writer.trailer())
-    return path
 
 
 def test_a_full_target_can_be_enlarged_and_completed(server: Any, run_import: Import, tmp_path: Path) -> None:

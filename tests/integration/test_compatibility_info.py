@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dcs.migration.plugins.module_utils._codec.resp import command
 from ansible_collections.dcs.migration.tests.support.modules import run_module
 from ansible_collections.dcs.migration.tests.support.servers import RedisCluster, RedisServer, Twemproxy
 
@@ -78,7 +79,7 @@ def test_source_without_psync_and_full_target() -> None:
         assert found["version_order"] == found["types"] == "warn"
         assert result["recommended_mode"] == "import_from_instance" and result["compatible"] is False
         online = next(mode for mode in result["modes"] if mode["mode"] == "online")
-        assert online["supported"] is True and "SCAN" in online["reasons"][0]
+        assert online["supported"] is False and "import_from_instance" in online["reasons"][0]
 
 
 def test_unreachable_endpoints_are_checks() -> None:
@@ -121,6 +122,51 @@ def test_facts_of_backup_file_info() -> None:
     found = status(result)
     assert (found["cluster_databases"], found["types"], found["big_keys"]) == ("fail", "fail", "warn")
     assert found["files_readable"] == "pass"
+
+
+def test_a_cluster_with_several_databases_takes_one(tmp_path: Path) -> None:
+    with RedisServer("redis-6.2") as source, RedisCluster("valkey-9.1", config={"cluster-databases": 4}) as target:
+        source.client(db=1).set("a", "1")
+        path = str(source.save())
+        goal = {"addresses": target.addresses}
+        rows = run_module("backup_file_info", {"files": [path]})["files"]
+        options = {"files": [path], "target": goal, "state_dir": str(tmp_path)}
+        judged = judge(backup_files=rows, target=goal)
+        assert status(judged)["cluster_databases"] == "fail" and judged["compatible"] is False
+        assert run_module("backup_import", options)["failed"]
+        assert judge(backup_files=rows, target=goal, db_map={"1": 0})["compatible"] is True
+        assert run_module("backup_import", {**options, "db_map": {"1": 0}})["stats"]["keys"] == 1
+
+
+@pytest.mark.parametrize("what", ["functions", "functions in an AOF", "hash fields that expire"])
+def test_what_an_import_would_refuse_fails_a_check(shared_server: Any, tmp_path: Path, what: str) -> None:
+    source, target = shared_server("valkey-9.1"), {"addresses": [shared_server("redis-6.2").address]}
+    client = source.client()
+    client.set("a", "1")
+    library = "#!lua name=lib1\nredis.register_function('f', function() return 1 end)"
+    try:
+        if what == "hash fields that expire":
+            client.execute_command("HSET", "hash", "f", "v")
+            client.execute_command("HPEXPIRE", "hash", "1000000", "FIELDS", "1", "f")
+        else:
+            client.execute_command("FUNCTION", "LOAD", library)
+        path = tmp_path / "a.rdb"
+        path.write_bytes(source.save().read_bytes())
+        if what == "functions in an AOF":
+            path = path.rename(tmp_path / "a.aof")
+            path.write_bytes(command(b"FUNCTION", b"LOAD", library.encode()))
+        live = judge(source={"addresses": [source.address]}, target=target)
+    finally:
+        client.execute_command("FUNCTION", "FLUSH")
+    check = "types" if what == "hash fields that expire" else "functions"
+    rows = run_module("backup_file_info", {"files": [str(path)]})["files"]
+    judged = judge(backup_files=rows, target=target)
+    assert status(judged)[check] == "fail" and judged["compatible"] is False
+    assert status(live)[check] == ("warn" if check == "types" else "fail")  # only files tell what the hashes hold
+    imported = run_module("backup_import", {"files": [str(path)], "target": target, "state_dir": str(tmp_path / "state")})
+    assert imported["failed"], imported
+    newer = judge(backup_files=rows, target={"topology": "single", "version": "valkey 9.0"})
+    assert status(newer)[check] == "pass" and newer["compatible"] is True
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from ansible_collections.dcs.migration.tests.support.datasets import populate_ev
 from ansible_collections.dcs.migration.tests.support.logical import Snapshot, assert_same_data, functions, snapshot
 from ansible_collections.dcs.migration.tests.support.servers import SERVERS, RedisServer
 
-pytestmark = pytest.mark.matrix
+# One worker has the servers of this module.
+pytestmark = [pytest.mark.matrix, pytest.mark.xdist_group("import_matrix")]
 
 
 class Source(NamedTuple):

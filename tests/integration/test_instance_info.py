@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dcs.migration.plugins.module_utils._errors import AuthError, ConnectError, ServerError, UsageError
+from ansible_collections.dcs.migration.plugins.module_utils._errors import AuthError, ConnectError, LostError, ServerError, UsageError
 from ansible_collections.dcs.migration.plugins.module_utils._server.connect import open_client, open_socket
 from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint, parse_address
 from ansible_collections.dcs.migration.plugins.module_utils._server.probe import Instance, probe
@@ -261,6 +261,9 @@ def test_sentinel(sentinel_password: str | None) -> None:
             look(sentinel.address, password=sentinel_password)
         with pytest.raises(ServerError, match="does not watch a master named other"):
             look(sentinel.address, sentinel_service="other", password=PASSWORD)
+        master.execute("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(ServerError, match="names %s, which is no master now" % master.address):
+            look(sentinel.address, **options)
 
 
 @pytest.mark.parametrize(
@@ -322,6 +325,17 @@ def test_twemproxy_with_a_password_and_nodes_without() -> None:
 # -- connections ---------------------------------------------------------------------------------------------
 
 
+def test_a_connection_that_breaks_makes_no_proxy(tcp_proxy: Any) -> None:
+    """twemproxy ends a connection over INFO; so may a network, at any byte of it."""
+    with RedisServer("redis-6.2") as server:
+        way = tcp_proxy(server.address)
+        for count in (7, 8, 20, 1000):
+            way.cut_after(count)
+            with pytest.raises((LostError, ConnectError), match="connection"):
+                look(way.address)
+            assert look(way.address).topology.kind == "single"
+
+
 def test_tls() -> None:
     with RedisServer("redis-6.2", password=PASSWORD, tls=True) as server:
         assert server.tls is not None
@@ -342,6 +356,17 @@ def test_tls() -> None:
         sock.sendall(b"PING\r\n")
         assert sock.recv(64) == b"+PONG\r\n"
         sock.close()
+
+
+def test_tls_without_a_password() -> None:
+    """Nothing is read at connect then, and the server's session tickets lie in the socket."""
+    with RedisServer("redis-6.2", tls=True) as server:
+        assert server.tls is not None
+        endpoint = Endpoint.from_params({"addresses": [server.address], "tls": True, "ca_certs": str(server.tls.ca)})
+        for number in range(60):
+            client = open_client(endpoint, endpoint.addresses[0])
+            assert client.execute_command("ECHO", number) == b"%d" % number
+            client.close()
 
 
 def test_refused_and_unknown_hosts() -> None:

@@ -15,7 +15,8 @@ import pytest
 import redis
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec.resp import command
-from ansible_collections.dcs.migration.plugins.module_utils._import import big_key, selection, snapshot
+from ansible_collections.dcs.migration.plugins.module_utils._import import big_key, snapshot
+from ansible_collections.dcs.migration.plugins.module_utils._sink import selection
 from ansible_collections.dcs.migration.plugins.module_utils._import.receipts import Sample
 from ansible_collections.dcs.migration.plugins.module_utils._import.replay import AofImport, Replayed
 from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint

