@@ -4,7 +4,7 @@
 
 # make demo    migrate between real servers on this machine and show what happens
 # make test    unit and integration tests
-# make bench   measure the import (docs/performance.md)
+# make bench   measure the import; make bench-online measures the synchronisation (docs/performance.md)
 # make lint    everything .ci/run checks without running tests
 # make clean   remove whatever the above made in this folder
 #
@@ -14,9 +14,11 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Tests that run beside each other: most of their time goes into Ansible, which has one process.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := test
-.PHONY: demo test bench lint clean venv servers .FORCE
+.PHONY: demo test bench bench-online lint clean venv servers .FORCE
 SHELL := /bin/sh
 
 # Ansible refuses to start under a locale that is not UTF-8.
@@ -31,7 +33,7 @@ export ANSIBLE_REMOTE_TEMP := $(CURDIR)/.venv/ansible/remote
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 test: servers
-	$(IN_VENV) .venv/bin/python -m pytest tests/unit tests/integration -m "not matrix and not slow" $(ARGS)
+	$(IN_VENV) .venv/bin/python -m pytest tests/unit tests/integration -m "not matrix and not slow" -n $(WORKERS) --dist worksteal $(ARGS)
 
 demo: servers
 	$(IN_VENV) .venv/bin/python tests/e2e/demo.py $(ARGS)
@@ -39,6 +41,10 @@ demo: servers
 # The import beside the target's own limit; ARGS=--memory for the memory of a 2 GB import.
 bench: servers
 	$(IN_VENV) .venv/bin/python tests/bench/import.py $(ARGS)
+
+# ARGS="--only incremental" for one of its parts.
+bench-online: servers
+	$(IN_VENV) .venv/bin/python tests/bench/online.py $(ARGS)
 
 lint:
 	PYTHON="$(PYTHON)" bash .ci/run lint
