@@ -16,6 +16,7 @@ import pytest
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb_writer import RdbWriter
 from ansible_collections.dcs.migration.plugins.module_utils._codec.wire import write_string
+from ansible_collections.dcs.migration.tests.support.aof_files import write_aof
 from ansible_collections.dcs.migration.tests.support.importing import Import, run_import
 from ansible_collections.dcs.migration.tests.support.logical import assert_same_data, snapshot
 from ansible_collections.dcs.migration.tests.support.refusing import Refusing
@@ -104,6 +105,21 @@ def test_entries_of_a_stream_stay_in_order_or_it_is_said(shared_server: Any, run
         assert front.refused[b"XCLAIM"]
     assert target.digest() == source.digest()
     assert_same_data(snapshot(source.client()), snapshot(target.client()))
+
+
+def test_commands_of_a_log_stay_in_order_or_it_is_said(shared_server: Any, run_import: Import, tmp_path: Path) -> None:
+    target = shared_server("redis-6.2")
+    apart = write_aof(tmp_path / "apart.aof", *["APPEND k%d x" % number for number in range(3000)])
+    with Refusing(target, {b"APPEND": 100}) as front:
+        result = run_import(front, apart)
+    assert not result.get("failed") and target.client().dbsize() == 3000, result
+    behind = write_aof(tmp_path / "behind.aof", *["APPEND n %d" % number for number in range(3000)])
+    with Refusing(target, {b"APPEND": 2000}) as front:
+        result = run_import(front, behind)
+    assert result["failed"] and "APPEND of key 'n'" in result["msg"] and "their order is lost" in result["msg"], result
+    assert "Run again from the start" in result["remedy"] and result["files"][0]["status"] == "incomplete"
+    assert run_import(target, behind, on_conflict="replace")["stats"]["commands"] == 3000
+    assert target.client().get("n") == b"".join(b"%d" % number for number in range(3000))
 
 
 @pytest.mark.matrix

@@ -308,7 +308,12 @@ class CommandStream:
                 continue
             for key in self._keys(frame):
                 if key in first and first[key].offset < offset:
-                    raise self.failed(first[key])
+                    error = self.failed(first[key])
+                    raise type(error)(
+                        error.what,
+                        "%s; a later command on that key was done all the same, so their order is lost" % error.why,
+                        "Run again from the start",
+                    )
 
     def _keys(self, frame: bytes) -> List[bytes]:
         args = arguments(frame)
