@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Tuple
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec import payload
-from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import Batch, RdbScanner
+from ansible_collections.dcs.migration.plugins.module_utils._codec.events import Batch
+from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import RdbScanner
 from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb_writer import RdbWriter
 from ansible_collections.dcs.migration.plugins.module_utils._codec.resp import command
 from ansible_collections.dcs.migration.plugins.module_utils._codec.wire import write_string

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec.aof import AofReader
-from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import Batch, RdbScanner
+from ansible_collections.dcs.migration.plugins.module_utils._codec.events import Batch
+from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import RdbScanner
 from ansible_collections.dcs.migration.plugins.module_utils._sync import spool
 from ansible_collections.dcs.migration.plugins.module_utils._sync.folder import TaskFolder
 

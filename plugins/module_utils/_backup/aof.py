@@ -17,7 +17,8 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from .._codec import stream as streams, types as t
 from .._codec.errors import CodecError
 from .._codec.payload import foot
-from .._codec.rdb import Aux, Batch, BigEnd, BigPart, BigStart, Function, Header, RdbScanner
+from .._codec.events import Aux, Batch, BigEnd, BigPart, BigStart, Function, Header
+from .._codec.rdb import RdbScanner
 from .._codec.resp import Argument, command
 from .._codec.values import element_reader
 from .._server.versions import Product

@@ -13,7 +13,8 @@ from typing import FrozenSet, Optional
 
 from .._codec.crc64 import crc64
 from .._codec.errors import ChecksumError, TruncatedError, UnsupportedError
-from .._codec.rdb import Batch, BigStart, Header, RdbScanner
+from .._codec.events import Batch, BigStart, Header
+from .._codec.rdb import RdbScanner
 from .._codec.slots import key_slot
 
 _TAIL = 9  # the end mark and the checksum

@@ -15,17 +15,15 @@ as :class:`BigStart`, any number of :class:`BigPart`, :class:`BigEnd`.
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+import struct
+from typing import Any, Iterator, List, Optional, Tuple
 
 from . import claims, skip, types as t, wire
 from .crc64 import crc64
 from .errors import ChecksumError, CodecError, TruncatedError, UnsupportedError
-from .stream import Stream
+from .events import Aux, Batch, BigEnd, BigPart, BigStart, Entry, Event, Function, Header, ModuleAux
+from .flat import FlatLists, Wish
 from .values import PackedReader, StringReader, element_reader, module_name
-
-# type, key, value start, value end, start of a plain string's own bytes (else 0), expiry (ms since 1970) or None,
-# (b"IDLETIME", seconds) or (b"FREQ", counter) or None
-Entry = Tuple[int, bytes, int, int, int, Optional[int], Optional[Tuple[bytes, int]]]
 
 BIG_VALUE = 4 << 20
 # A stream stays whole up to so many times the size of other values: commands cannot make all that is in it.
@@ -36,75 +34,8 @@ _LONG = 4096
 _LZF = 0xC0 | wire.ENC_LZF
 _HEADER = 9
 _CHECKSUM_SINCE = 5
-
-
-class Header(NamedTuple):
-    """The file's RDB version and whose dialect it is written in."""
-
-    version: int
-    dialect: str
-
-
-class Aux(NamedTuple):
-    """A fact about the file: ``redis-ver``, ``repl-stream-db``, ``lua`` (a script), ..."""
-
-    key: bytes
-    value: bytes
-
-
-class Function(NamedTuple):
-    """The source text of one library of functions."""
-
-    code: bytes
-
-
-class ModuleAux(NamedTuple):
-    """Data that a module keeps beside the keys."""
-
-    module: str
-
-
-class Batch(NamedTuple):
-    """Entries of one database whose values are slices of ``buf``; ``base`` is the position of ``buf`` in the file.
-
-    Where the scanner was asked for it, most of what has neither expiry nor hint comes in flat lists instead of as entries: ``pairs`` is
-    key, value, ... of plain strings, ``values`` is type, key, value start, value end, ... of what is no plain string.
-    """
-
-    db: int
-    buf: bytes
-    base: int
-    entries: List[Entry]
-    pairs: Sequence[bytes] = ()
-    values: Sequence[Any] = ()
-
-
-class BigStart(NamedTuple):
-    """A value that comes in parts; ``length`` is known for strings only (bytes, of a compressed one when it is unpacked), else 0."""
-
-    db: int
-    type: int
-    key: bytes
-    length: int
-    expire_ms: Optional[int]
-    hint: Optional[Tuple[bytes, int]]
-    offset: int
-
-
-class BigPart(NamedTuple):
-    """The next elements (as the type's :func:`element_reader` gives them), or ``[bytes]`` of a string."""
-
-    elements: List[Any]
-
-
-class BigEnd(NamedTuple):
-    """The value is complete; ``size`` is its serialized size in bytes, ``stream`` what a stream has beside its nodes."""
-
-    size: int
-    stream: Optional[Stream]
-
-
-Event = Union[Header, Aux, Function, ModuleAux, Batch, BigStart, BigPart, BigEnd]
+# Of strings that are stored as integers, by their encoding (0xC0 to 0xC2).
+_INTEGERS = [struct.Struct(code).unpack_from for code in ("<b", "<h", "<i")]
 
 
 class _TooLong(TruncatedError):
@@ -114,8 +45,7 @@ class _TooLong(TruncatedError):
 class RdbScanner:
     """Feed it the bytes of an RDB file; ``total`` is the file's size where it is known.
 
-    With ``flat`` keys that have neither expiry nor hint come as ``Batch.pairs`` (strings that are stored as they are or as integers) and
-    ``Batch.values``: lists that C loops can work on, without an object for each entry. Plain strings from 16 KiB on stay entries.
+    With ``flat`` most keys come in ``Batch.flat``; what has a hint, and plain strings from 16 KiB on, stay entries.
     ``unpack`` False is for whoever only counts: compressed strings that come in parts come without any, and take no time.
 
     After the last chunk call :meth:`close`. ``version``, ``dialect`` are set by the header, ``offset`` is the position
@@ -123,7 +53,7 @@ class RdbScanner:
     came after them (an AOF with an RDB preamble goes on there). Errors carry positions in the file.
     """
 
-    def __init__(self, total: Optional[int] = None, big: int = BIG_VALUE, flat: bool = False, unpack: bool = True) -> None:
+    def __init__(self, total: Optional[int] = None, big: int = BIG_VALUE, flat: Optional[Wish] = None, unpack: bool = True) -> None:
         self.version = 0
         self.dialect = t.REDIS
         self.done = False
@@ -132,10 +62,10 @@ class RdbScanner:
         self.db = 0
         self._total = total
         self._big = big
-        self._flat = flat
+        self._wish = flat
+        self._flat = FlatLists()
+        self._type_bytes: List[bytes] = []
         self._unpack = unpack
-        self._pairs: List[bytes] = []
-        self._values: List[Any] = []
         self._pieces: List[bytes] = []
         self._have = 0
         self._need = _HEADER
@@ -200,7 +130,7 @@ class RdbScanner:
                         break
                 else:
                     pos, opcode = self._scan(buf, pos, out)
-                    if out or self._pairs or self._values:
+                    if out or self._flat:
                         yield self._batch(buf, base, out)
                         out = []
                     if opcode == t.OP_EOF:
@@ -223,16 +153,15 @@ class RdbScanner:
             # An opcode that is not all there yet: it is read again with more bytes behind it.
             pos = sure
         except CodecError as exc:
-            if out or self._pairs or self._values:
+            if out or self._flat:
                 yield self._batch(buf, base, out)
             raise exc.shift(base) from None
         if not self.done:
             self._keep(buf, pos)
 
     def _batch(self, buf: bytes, base: int, out: List[Entry]) -> Batch:
-        pairs, values = self._pairs, self._values
-        self._pairs, self._values = [], []
-        return Batch(self.db, buf, base, out, pairs, values)
+        flat, self._flat = self._flat, FlatLists()
+        return Batch(self.db, buf, base, out, flat)
 
     def _keep(self, buf: bytes, pos: int) -> None:
         if pos:
@@ -267,6 +196,8 @@ class RdbScanner:
         self.version = version
         table = skip.SKIPPERS[self.dialect]
         self._skippers = [table.get(number) for number in range(256)]
+        if self._wish is not None:
+            self._type_bytes = self._wish.type_bytes(self.dialect)
         return _HEADER
 
     def _scan(self, buf: bytes, pos: int, out: List[Entry]) -> Tuple[int, int]:
@@ -276,9 +207,15 @@ class RdbScanner:
         string_end = skip.string_end
         from_bytes = int.from_bytes
         append = out.append
-        flat = self._flat
-        pairs = self._pairs
-        values = self._values
+        wish = self._wish
+        flat = wish is not None
+        expiring = wish is not None and wish.expiring
+        footer = wish.footer if wish is not None else b""
+        type_bytes = self._type_bytes
+        pairs = self._flat.pairs
+        values = self._flat.values
+        expiring_pairs = self._flat.expiring_pairs
+        expiring_values = self._flat.expiring_values
         size = len(buf)
         # Neither expiry nor hint so far, and asked for in flat lists.
         plain = flat
@@ -288,8 +225,8 @@ class RdbScanner:
         try:
             while True:
                 kind = buf[pos]
-                pos += 1
                 if kind > 240:
+                    pos += 1
                     if kind == 252:
                         expire = from_bytes(buf[pos : pos + 8], "little", signed=True)
                         pos += 8
@@ -306,18 +243,19 @@ class RdbScanner:
                         return (pos, kind) if entry == pos - 1 else self._misplaced(kind, pos - 1)
                     plain = False
                     continue
-                first = buf[pos]
+                first = buf[pos + 1]
+                pos += 2
                 if first < 0x40:
-                    start = pos + 1 + first
-                    key = buf[pos + 1 : start]
+                    start = pos + first
+                    key = buf[pos:start]
                 elif first < 0x80:
-                    start = pos + 2 + ((first & 0x3F) << 8 | buf[pos + 1])
-                    key = buf[pos + 2 : start]
+                    start = pos + 1 + ((first & 0x3F) << 8 | buf[pos])
+                    key = buf[pos + 1 : start]
                 else:
-                    start = string_end(buf, pos)
+                    start = string_end(buf, pos - 1)
                     if start > size:
                         return entry, 0
-                    key = wire.read_string(buf, pos)[0]
+                    key = wire.read_string(buf, pos - 1)[0]
                 data = 0
                 if not kind:
                     first = buf[start]
@@ -337,13 +275,20 @@ class RdbScanner:
                         return entry, 0
                     if plain:
                         if first < 0x80:
-                            pairs += (key, buf[data:pos])
+                            pairs.append(key)
+                            pairs.append(buf[data:pos])
                             entry = pos
                             continue
                         if 0xC0 <= first < 0xC3:
-                            pairs += (key, b"%d" % from_bytes(buf[start + 1 : pos], "little", signed=True))
+                            pairs += (key, b"%d" % _INTEGERS[first & 3](buf, start + 1))
                             entry = pos
                             continue
+                    elif expiring and first < 0x80 and hint is None:
+                        expiring_pairs += (key, buf[data:pos], expire)
+                        entry = pos
+                        plain = flat
+                        expire = None
+                        continue
                 else:
                     skipper = skippers[kind]
                     if skipper is string_end:
@@ -362,10 +307,18 @@ class RdbScanner:
                         pos = skipper(buf, start)
                     if pos > size:
                         return entry, 0
-                if plain and not data:
-                    values += (kind, key, start, pos)
-                    entry = pos
-                    continue
+                if flat and not data and type_bytes[kind]:
+                    if plain:
+                        values.append(key)
+                        values.append(type_bytes[kind] + buf[start:pos] + footer)
+                        entry = pos
+                        continue
+                    if expiring and hint is None:
+                        expiring_values += (key, type_bytes[kind] + buf[start:pos] + footer, expire)
+                        entry = pos
+                        plain = flat
+                        expire = None
+                        continue
                 append((kind, key, start, pos, data, expire, hint))
                 entry = pos
                 plain = flat

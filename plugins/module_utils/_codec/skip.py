@@ -182,7 +182,14 @@ def _zset_2(buf: bytes, pos: int) -> int:
     return pos
 
 
+def _quicklist(buf: bytes, pos: int) -> int:
+    # Most lists are one node.
+    return string_end(buf, pos + 1) if buf[pos] == 1 else _series(buf, pos)
+
+
 def _quicklist_2(buf: bytes, pos: int) -> int:
+    if buf[pos] == 1 and 1 <= buf[pos + 1] <= 2:
+        return string_end(buf, pos + 2)
     count = number(buf, pos)
     pos = length_end(buf, pos)
     for _unused in range(count):
@@ -294,7 +301,7 @@ _COMMON: Dict[int, Skipper] = {
     t.SET_INTSET: string_end,
     t.ZSET_ZIPLIST: string_end,
     t.HASH_ZIPLIST: string_end,
-    t.LIST_QUICKLIST: _series,
+    t.LIST_QUICKLIST: _quicklist,
     t.STREAM_LISTPACKS: _stream(3, 2, 1),
     t.HASH_LISTPACK: string_end,
     t.ZSET_LISTPACK: string_end,

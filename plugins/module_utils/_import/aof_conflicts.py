@@ -15,7 +15,7 @@ from typing import Dict, Iterable, List, Optional, Set
 
 from .._codec.aof import Command
 from .._codec.commands import EVERY_MASTER, Spec
-from .._codec.rdb import Batch, BigStart
+from .._codec.events import Batch, BigStart
 from .._codec.resp import command
 from .._errors import ConflictError, FileError, UsageError
 from .._sink.commands import existing

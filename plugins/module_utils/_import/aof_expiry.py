@@ -26,7 +26,7 @@ from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Tuple
 from .._codec import types as t, values
 from .._codec.commands import Spec
 from .._codec.errors import CodecError
-from .._codec.rdb import Batch, BigEnd, BigPart, BigStart, Entry, Event
+from .._codec.events import Batch, BigEnd, BigPart, BigStart, Entry, Event
 from .._codec.resp import command
 from .._sink.commands import ask_each
 from .._sink.target import Target

@@ -18,7 +18,7 @@ import os
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from .._codec import types as t
-from .._codec.rdb import BigStart
+from .._codec.events import BigStart
 from .._codec.resp import arguments, command, double
 from .._codec.stream import Stream, node_entries
 from .._errors import ConflictError, ReplyError, UnsupportedTypeError

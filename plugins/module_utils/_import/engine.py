@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from .._codec.rdb import Batch, BigStart, Function
+from .._codec.events import Batch, BigStart, Function
 from .._codec.resp import ErrorReply, command
 from .._errors import MigrationError
 from .._server.connect import reply_error
@@ -210,7 +210,7 @@ class Importer:
         before = (target.written, target.skipped, target.expired)
         try:
             if log is None:
-                snapshot.run(events(unit.parts[0], flat=target.takes_flat))
+                snapshot.run(events(unit.parts[0], flat=target.flat_wish))
             else:
                 log.prepare()
                 try:

@@ -19,7 +19,8 @@ import os
 import time
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from .._codec.rdb import Entry
+from .._codec.events import Entry
+from .._codec.flat import FlatLists
 from .._errors import FileError, UsageError
 from .._source.aof_file import Unit
 
@@ -40,17 +41,15 @@ class Sample:
         self._stride = 1
         self._count = 0
 
-    def add(self, db: int, entries: List[Entry], pairs: Sequence[bytes] = (), values: Sequence[Any] = ()) -> None:
+    def add(self, db: int, entries: List[Entry], flat: Optional[FlatLists] = None) -> None:
         """Look at one batch."""
         self._count += 1
         if self._count % self._stride:
             return
         for entry in entries[:: max(1, len(entries) // _PER_BATCH)]:
             self.keys.append((db, entry[1], entry[5]))
-        for at in range(0, len(pairs), max(2, len(pairs) // _PER_BATCH // 2 * 2)):
-            self.keys.append((db, pairs[at], None))
-        for at in range(0, len(values), max(4, len(values) // _PER_BATCH // 4 * 4)):
-            self.keys.append((db, values[at + 1], None))
+        if flat:
+            self.keys += [(db, key, expire) for key, expire in flat.sample(_PER_BATCH)]
         while len(self.keys) > _SAMPLE_MAX:
             self.keys = self.keys[::2]
             self._stride *= 2

@@ -25,7 +25,7 @@ from typing import Iterable, Iterator, Dict, List, NamedTuple, Optional, Set, Tu
 from .._codec import types as t
 from .._codec.aof import Command
 from .._codec.commands import EVERY_MASTER, Spec
-from .._codec.rdb import Batch, BigEnd, BigPart, BigStart, Event, Header
+from .._codec.events import Batch, BigEnd, BigPart, BigStart, Event, Header
 from .._codec.resp import ErrorReply, command
 from .._codec.slots import key_slot
 from .._errors import FileError, MigrationError, UsageError

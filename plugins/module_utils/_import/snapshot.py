@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any, Callable, Iterable, Optional
 
 from .._codec import types as t
-from .._codec.rdb import Aux, Batch, BigEnd, BigPart, BigStart, Function, Header, ModuleAux
+from .._codec.events import Aux, Batch, BigEnd, BigPart, BigStart, Function, Header, ModuleAux
 from .._codec.resp import ErrorReply, command
 from .._codec.stream import Stream
 from .._errors import ConflictError
@@ -26,7 +26,6 @@ from .._sink.selection import Selection
 from .survey import no_functions
 
 _TYPE_OF = itemgetter(0)
-_KEY_OF = itemgetter(1)
 
 
 class SnapshotImport:
@@ -86,18 +85,16 @@ class SnapshotImport:
         if db is None:
             return
         entries = batch.entries
-        pairs = batch.pairs
-        values = batch.values
+        flat = batch.flat
         if not selection.all_keys:
             keep = selection.keep
             entries = [entry for entry in entries if keep(entry[1])]
-            pairs = [word for at in range(0, len(pairs), 2) if keep(pairs[at]) for word in pairs[at : at + 2]]
-            values = [item for at in range(0, len(values), 4) if keep(values[at + 1]) for item in values[at : at + 4]]
+            flat = flat.only(keep) if flat else None
         self._types.update(map(_TYPE_OF, entries))
-        self._types.update(values[0::4])
-        self._types[t.STRING] += len(pairs) // 2
-        self._sample.add(db, entries, pairs, values)
-        self._target.write(batch, entries, db, pairs, values)
+        if flat:
+            flat.count_types(self._types)
+        self._sample.add(db, entries, flat)
+        self._target.write(batch, entries, db, flat)
 
     def _begin(self, start: BigStart) -> None:
         db = self._selection.db_of(start.db)

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any, Dict, Iterable, Tuple
 
 from .._codec import types as t
-from .._codec.rdb import Batch, BigStart, Function, Header
+from .._codec.events import Batch, BigStart, Function, Header
 from .._errors import UnsupportedTypeError, UsageError
 from .._sink.frames import show
 from .._sink.target import Target

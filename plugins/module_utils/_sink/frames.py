@@ -14,13 +14,13 @@ RESTORE of the bytes as they are, or of the same value in a type that the target
 from __future__ import annotations
 
 import struct
-from itertools import repeat
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._codec import payload, types as t
 from .._codec.crc64 import calculator
 from .._codec.errors import CodecError, UnsupportedError
-from .._codec.rdb import Batch, Entry
+from .._codec.events import Batch, Entry
+from .._codec.flat import FlatLists, Wish
 from .._codec.resp import Block, command
 from .._errors import FileError, UnsupportedTypeError
 from .._server.versions import Capabilities
@@ -30,7 +30,7 @@ MSET_KEYS = 50
 
 _SMALL = 4096
 _BULK = [b"$%d\r\n" % size for size in range(_SMALL)]
-# What stands before an argument, with the end of the argument before it: as long as the scanner's pairs are.
+# For arguments as long as the scanner's pairs are.
 _HEADS = [b"\r\n$%d\r\n" % size for size in range(1 << 14)]
 # Milliseconds that a key lives at least until a PEXPIREAT says how long it is to live.
 _SHORTEST = 10_000
@@ -78,6 +78,34 @@ def _shape(replace: bool, expiring: bool, caps: Capabilities) -> _Shape:
     )
 
 
+def _loadable(target: Dialect, dialect: str) -> Tuple[bool, ...]:
+    """By type byte of ``dialect`` whether the target loads it."""
+    return tuple(t.loadable(kind, target.rdb_version, target.name, dialect) for kind in range(256))
+
+
+def _by_size(table: Sequence[bytes], template: bytes, items: Sequence[bytes], more: int = 0) -> Iterable[bytes]:
+    """What stands before each item, by its size: out of the table, or else made from the template with ``more`` added."""
+    try:
+        return list(map(table.__getitem__, map(len, items)))
+    except IndexError:
+        return [template % (len(item) + more) for item in items]
+
+
+def _heads(items: Sequence[bytes]) -> Iterable[bytes]:
+    """What stands before each argument, with the end of the one before it."""
+    return _by_size(_HEADS, b"\r\n$%d\r\n", items)
+
+
+def _numbers(numbers: Sequence[int], before: bytes = b"") -> List[bytes]:
+    """Each of what is not negative as an argument behind ``before``."""
+    sizes = {len(b"%d" % number) for number in (min(numbers, default=0), max(numbers, default=0))}
+    if len(sizes) > 1:
+        return [b"%b%b" % (before, _bulk(b"%d" % number)) for number in numbers]
+    # The rule for moments in milliseconds, and half the time.
+    template = b"%b$%d\r\n%%d\r\n" % (before, sizes.pop())
+    return [template % number for number in numbers]
+
+
 def _bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
@@ -99,8 +127,10 @@ class Framer:
         self._footer = target.rdb_version.to_bytes(2, "little")
         self._checksum = calculator()
         self._shape = _shape(policy == "replace", False, target.capabilities)
-        self._restore_heads = [b"%b$%d\r\n" % (self._shape.restore_head, size) for size in range(512)]
-        expiring = _shape(policy == "replace", True, target.capabilities)
+        self._expiring_shape = expiring = _shape(policy == "replace", True, target.capabilities)
+        self._restore_heads, self._expiring_heads, self._set_heads = (
+            [b"%b$%d\r\n" % (head, size) for size in range(512)] for head in (self._shape.restore_head, expiring.restore_head, expiring.set_head)
+        )
         # A template for SET with an expiry; empty where the target has no such form.
         self._expiring_set = b""
         if expiring.set_head:
@@ -114,8 +144,7 @@ class Framer:
     def set_source(self, dialect: str) -> None:
         """Whose type bytes the entries have."""
         self._source = dialect
-        target = self._target
-        self._loadable = tuple(t.loadable(kind, target.rdb_version, target.name, dialect) for kind in range(256))
+        self._loadable = _loadable(self._target, dialect)
 
     def frames(self, batch: Batch, entries: List[Entry]) -> Framed:
         """Commands that write ``entries`` of ``batch``; UnsupportedTypeError names a key that the target cannot hold."""
@@ -173,49 +202,65 @@ class Framer:
                 keys_of.extend([key] * (len(frames) - len(keys_of)))
         return Framed(frames, keys_of, len(entries) - expired, expired)
 
+    def wish(self) -> Wish:
+        """What :meth:`flat` takes. Older targets need further commands around a RESTORE: what they get comes as entries."""
+        target = self._target
+        return Wish(self._flat_types, target.capabilities.set_pxat and target.capabilities.restore_absttl, self._footer)
+
+    def _flat_types(self, dialect: str) -> Sequence[bool]:
+        return _loadable(self._target, dialect) if self._shape.restore_head else [False] * 256
+
+    def flat(self, lists: FlatLists) -> Iterator[Tuple[Sequence[bytes], int]]:
+        """Commands, and how many keys they write, for what is in the lists; nothing in them may have expired."""
+        if lists.pairs:
+            yield self.mset(lists.pairs), len(lists.pairs) // 2
+        for frames in (self.restores(lists.values), self.expiring_sets(lists.expiring_pairs), self.expiring_restores(lists.expiring_values)):
+            yield frames, len(frames)
+
     @staticmethod
     def mset(pairs: Sequence[bytes]) -> List[bytes]:
         """MSET commands of up to ``MSET_KEYS`` keys for key, value, key, value, ..."""
         frames: List[bytes] = []
-        head_of = _HEADS.__getitem__
         for first in range(0, len(pairs), 2 * MSET_KEYS):
-            part = list(pairs[first : first + 2 * MSET_KEYS])
-            try:
-                heads = list(map(head_of, map(len, part)))
-            except IndexError:
-                heads = [b"\r\n$%d\r\n" % len(item) for item in part]
+            part = pairs[first : first + 2 * MSET_KEYS]
             # Interleaved by slices: per item nothing runs in the interpreter's loop.
-            parts = heads + part
-            parts[0::2] = heads
+            parts = [b""] * (2 * len(part))
+            parts[0::2] = _heads(part)
             parts[1::2] = part
             frames.append(b"*%d\r\n$4\r\nMSET%b\r\n" % (1 + len(part), b"".join(parts)))
         return frames
 
-    def restores(self, batch: Batch, values: Sequence[Any]) -> Sequence[bytes]:
-        """Commands for the values of a batch (``batch.values`` or some of them), one for each. UnsupportedTypeError as :meth:`frames`."""
-        kinds, keys, starts, ends = (values[column::4] for column in range(4))
-        loadable = self._loadable
-        if not self._shape.restore_head or not all(loadable[kind] for kind in set(kinds)):
-            entries = list(zip(kinds, keys, starts, ends, repeat(0), repeat(None), repeat(None)))
-            return self.frames(batch, entries).frames
-        buf = batch.buf
-        footer = self._footer
-        types = _TYPE
-        bodies = [types[kind] + buf[start:end] + footer for kind, start, end in zip(kinds, starts, ends)]
-        head = self._shape.restore_head
+    def restores(self, values: Sequence[bytes]) -> Block:
+        """RESTORE for key, body, key, body, ..."""
+        keys, bodies = values[0::2], values[1::2]
+        return self._restores(self._shape, self._restore_heads, keys, _by_size(_NO_TTL, b"\r\n$1\r\n0\r\n$%d\r\n", bodies, 8), bodies)
+
+    def expiring_restores(self, values: Sequence[Any]) -> Block:
+        """RESTORE with ABSTTL for key, body, expiry, key, body, expiry, ..."""
+        keys, bodies, expires = (values[column::3] for column in range(3))
+        middles = [b"%b$%d\r\n" % (number, len(body) + 8) for number, body in zip(_numbers(expires, b"\r\n"), bodies)]
+        return self._restores(self._expiring_shape, self._expiring_heads, keys, middles, bodies)
+
+    def _restores(self, shape: _Shape, heads: List[bytes], keys: Sequence[bytes], middles: Iterable[bytes], bodies: Sequence[bytes]) -> Block:
         # Column by column: per value nearly nothing runs in the interpreter's loop.
-        parts = [self._shape.restore_tail] * (6 * len(keys))
-        try:
-            parts[0::6] = map(self._restore_heads.__getitem__, map(len, keys))
-        except IndexError:
-            parts[0::6] = [b"%b$%d\r\n" % (head, len(key)) for key in keys]
+        parts = [shape.restore_tail] * (6 * len(keys))
+        parts[0::6] = _by_size(heads, b"%b$%%d\r\n" % shape.restore_head, keys)
         parts[1::6] = keys
-        try:
-            parts[2::6] = map(_NO_TTL.__getitem__, map(len, bodies))
-        except IndexError:
-            parts[2::6] = [b"\r\n$1\r\n0\r\n$%d\r\n" % (len(body) + 8) for body in bodies]
+        parts[2::6] = middles
         parts[3::6] = bodies
         parts[4::6] = map(_CRC.pack, map(self._checksum, bodies))
+        return Block(b"".join(parts), len(keys))
+
+    def expiring_sets(self, pairs: Sequence[Any]) -> Block:
+        """SET with PXAT for key, value, expiry, key, value, expiry, ..."""
+        keys, values, expires = (pairs[column::3] for column in range(3))
+        shape = self._expiring_shape
+        parts = [b""] * (5 * len(keys))
+        parts[0::5] = _by_size(self._set_heads, b"%b$%%d\r\n" % shape.set_head, keys)
+        parts[1::5] = keys
+        parts[2::5] = _heads(values)
+        parts[3::5] = values
+        parts[4::5] = _numbers(expires, shape.set_tail)
         return Block(b"".join(parts), len(keys))
 
     def _add_other(self, frames: List[bytes], batch: Batch, entry: Entry, now: int) -> None:

@@ -17,7 +17,8 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Se
 
 from .._codec import payload, values
 from .._codec.errors import CodecError
-from .._codec.rdb import Batch, Entry
+from .._codec.events import Batch, Entry
+from .._codec.flat import FlatLists, Wish
 from .._codec.resp import ErrorReply, arguments, command
 from .._codec.slots import SLOTS, key_slot
 from .._errors import ConflictError, LostError, MigrationError, ServerError, UsageError
@@ -91,9 +92,9 @@ class Target:
         return Framer(self.dialect, self.policy, self.now_ms, self._clustered, self.name)
 
     @property
-    def takes_flat(self) -> bool:
-        """Whether batches may have ``pairs`` and ``values``: MSET replaces, a cluster refuses it over slots, a proxy tears it apart."""
-        return self.policy == "replace" and not self.one_db
+    def flat_wish(self) -> Optional[Wish]:
+        """What may come in flat lists: nothing unless MSET may be used, which replaces, and which clusters and proxies do not take as one."""
+        return self.framer.wish() if self.policy == "replace" and not self.one_db else None
 
     def now_ms(self) -> int:
         """The target's clock: what it will say when asked whether a key has expired."""
@@ -111,8 +112,8 @@ class Target:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def write(self, batch: Batch, entries: List[Entry], db: int, pairs: Sequence[bytes] = (), values: Sequence[Any] = ()) -> None:
-        """Write entries, pairs and values of a batch into ``db``; returns when no more than a window of them is unanswered.
+    def write(self, batch: Batch, entries: List[Entry], db: int, flat: Optional[FlatLists] = None) -> None:
+        """Write entries and flat lists of a batch into ``db``; returns when no more than a window of them is unanswered.
 
         ConflictError, ReplyError, LostError, UnsupportedTypeError; after an error the target takes no more.
         """
@@ -123,10 +124,10 @@ class Target:
         else:
             lane = self._only_lane()
             lane.queue(framed.frames, framed.keys, db)
-            if pairs:
-                lane.queue(self.framer.mset(pairs), len(pairs) // 2, db)
-            if values:
-                lane.queue(self.framer.restores(batch, values), len(values) // 4, db)
+            if flat:
+                self.expired += flat.drop_expired(self.now_ms())
+                for frames, keys in self.framer.flat(flat):
+                    lane.queue(frames, keys, db)
         self._pump(WINDOW)
 
     def call(self, key: bytes, db: int, frames: Sequence[bytes]) -> List[Any]:

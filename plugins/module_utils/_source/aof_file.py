@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Se
 
 from .._codec.aof import HISTORY, INCREMENT, AofReader, Command, parse_manifest
 from .._codec.errors import CodecError, TruncatedError
-from .._codec.rdb import Aux, Event, RdbScanner
+from .._codec.events import Aux, Event
+from .._codec.rdb import RdbScanner
 from .._errors import FileError
 from .rdb_file import CHUNK, Rest, events_of, header_of, looks_like, not_a_backup
 

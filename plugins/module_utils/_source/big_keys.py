@@ -18,7 +18,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from .._codec import intset, listpack, skip, types as t, wire, ziplist, zipmap
 from .._codec.errors import CodecError
-from .._codec.rdb import Batch, BigStart, Entry
+from .._codec.events import Batch, BigStart, Entry
 
 # What DCS calls big.
 STRING_BYTES = 10 << 10

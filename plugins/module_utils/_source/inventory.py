@@ -19,7 +19,7 @@ from operator import itemgetter, sub
 from typing import TYPE_CHECKING, Any, Counter as CounterType, Dict, List, Optional
 
 from .._codec import types as t, wire
-from .._codec.rdb import Aux, Batch, BigEnd, BigPart, BigStart, Function, Header, ModuleAux
+from .._codec.events import Aux, Batch, BigEnd, BigPart, BigStart, Function, Header, ModuleAux
 from .._codec.values import module_name
 from .._errors import FileError
 from .aof_file import AofStream, Unit

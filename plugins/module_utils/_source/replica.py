@@ -28,7 +28,8 @@ from typing import Callable, Iterator, List, NamedTuple, NoReturn, Optional, Tup
 from .._codec import psync
 from .._codec.errors import CodecError, TruncatedError
 from .._codec.psync import Answer, LineReader, PayloadReader
-from .._codec.rdb import Aux, Header, RdbScanner
+from .._codec.events import Aux, Header
+from .._codec.rdb import RdbScanner
 from .._codec.resp import Argument, command
 from .._errors import LostError, ReplyError
 from .._server.connect import open_socket, reply_error, translate

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable, Collection, Dict, Iterable, Iterator, List, Set, Tuple
 
-from .._codec.rdb import Batch, BigEnd, BigPart, BigStart
+from .._codec.events import Batch, BigEnd, BigPart, BigStart
 from .._codec.resp import command
 from .._codec.slots import key_slot
 from .._errors import ConflictError, UsageError

@@ -24,7 +24,7 @@ from ansible_collections.dcs.migration.plugins.module_utils._codec.errors import
     TruncatedError,
     UnsupportedError,
 )
-from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import (
+from ansible_collections.dcs.migration.plugins.module_utils._codec.events import (
     Aux,
     Batch,
     BigEnd,
@@ -33,8 +33,9 @@ from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import (
     Function,
     Header,
     ModuleAux,
-    RdbScanner,
 )
+from ansible_collections.dcs.migration.plugins.module_utils._codec.flat import FlatLists, Wish
+from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import RdbScanner
 from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb_writer import RdbWriter
 from ansible_collections.dcs.migration.plugins.module_utils._codec.values import element_reader
 from ansible_collections.dcs.migration.tests.support.datasets import populate_every_type
@@ -154,27 +155,41 @@ def test_any_chunking_gives_the_same(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [*SMALL.values(), small_file(12, plain=True), small_file(80, t.VALKEY, plain=True)])
-def test_flat_lists_hold_the_rest(data: bytes) -> None:
-    """What has neither expiry nor hint comes in them, and nothing else."""
-    expected = facts(scan(whole(data))[0])
+@pytest.mark.parametrize("expiring", [False, True])
+def test_flat_lists_hold_the_rest(data: bytes, expiring: bool) -> None:
+    """What has no hint and is wanted comes in them, and nothing else."""
+    expected = {row[:3]: row for row in facts(scan(whole(data))[0]) if isinstance(row, tuple) and len(row) == 7}
+    unwanted = t.ZSET_2
+    wish = Wish(lambda dialect: [kind != unwanted for kind in range(256)], expiring, b"--")
     for chunks in (whole(data), bytewise(data), randomly(data, 3, 60)):
-        scanner = RdbScanner(len(data), NEVER, flat=True)
+        scanner = RdbScanner(len(data), NEVER, flat=wish)
         events = [event for chunk in chunks for event in scanner.feed(chunk)] + list(scanner.close())
-        flat = []
+        found = []
         for event in events:
-            if isinstance(event, Batch):
-                flat += [(event.db, t.STRING, *event.pairs[at : at + 2]) for at in range(0, len(event.pairs), 2)]
-                fours = [event.values[at : at + 4] for at in range(0, len(event.values), 4)]
-                flat += [(event.db, kind, key, event.buf[start:end]) for kind, key, start, end in fours]
+            if isinstance(event, Batch) and event.flat:
+                found += in_flat_lists(event.db, event.flat)
         left = [row for row in facts(events) if isinstance(row, tuple) and len(row) == 7]
         # Long strings stay entries, too.
-        assert all(row[5:] != (None, None) or (row[4] and row[3][0] >= 0x80) for row in left)
-        plain = [row for row in expected if isinstance(row, tuple) and len(row) == 7 and row not in left]
-        assert sorted(row[:3] for row in flat) == sorted(row[:3] for row in plain)
-        stored = {row[:3]: row[3] for row in plain}
-        for row in flat:
-            raw = stored[row[:3]]
+        assert all(row[6] or (row[5] and not expiring) or row[1] == unwanted or (row[4] and row[3][0] >= 0x80) for row in left)
+        assert sorted([row[:3] for row in left] + [row[:3] for row in found]) == sorted(expected)
+        assert {row[4] for row in found} == ({row[5] for row in expected.values()} if expiring else {None})
+        for row in found:
+            raw, expire, hint = (expected[row[:3]][column] for column in (3, 5, 6))
             assert row[3] == raw or (row[1] == t.STRING and row[3] == wire.read_string(raw, 0)[0])
+            assert row[4] == expire and hint is None
+
+
+def in_flat_lists(db: int, flat: FlatLists) -> list[Any]:
+    """Rows of database, type, key, value, expiry."""
+    rows: list[Any] = []
+    for items, width in ((flat.pairs, 2), (flat.expiring_pairs, 3)):
+        rows += [(db, t.STRING, *items[at : at + width]) for at in range(0, len(items), width)]
+    for items, width in ((flat.values, 2), (flat.expiring_values, 3)):
+        for at in range(0, len(items), width):
+            key, body, *expire = items[at : at + width]
+            assert body.endswith(b"--")
+            rows.append((db, body[0], key, body[1:-2], *expire))
+    return [row if len(row) == 5 else (*row, None) for row in rows]
 
 
 @by_file

@@ -6,13 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec import types as t
-from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import Batch, Header, RdbScanner
+from ansible_collections.dcs.migration.plugins.module_utils._codec.events import Batch, Header
+from ansible_collections.dcs.migration.plugins.module_utils._codec.flat import FlatLists, Wish
+from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import RdbScanner
+from ansible_collections.dcs.migration.plugins.module_utils._codec.resp import arguments
+from ansible_collections.dcs.migration.plugins.module_utils._codec.wire import read_string
 from ansible_collections.dcs.migration.plugins.module_utils._errors import UnsupportedTypeError
 from ansible_collections.dcs.migration.plugins.module_utils._server.versions import Capabilities
 from ansible_collections.dcs.migration.plugins.module_utils._sink.frames import Dialect, Framer
@@ -31,9 +35,9 @@ TARGETS = [
 ]
 
 
-def batches(data: bytes, flat: bool) -> tuple[str, list[Batch]]:
+def batches(data: bytes, wish: Wish | None = None) -> tuple[str, list[Batch]]:
     """The dialect of a file and its batches."""
-    scanner = RdbScanner(len(data), flat=flat)
+    scanner = RdbScanner(len(data), flat=wish)
     events = [*scanner.feed(data), *scanner.close()]
     return next(iter([event.dialect for event in events if isinstance(event, Header)])), [event for event in events if isinstance(event, Batch)]
 
@@ -48,36 +52,70 @@ def attempt(make: Callable[[], list[bytes]]) -> Any:
 
 @pytest.mark.parametrize("target", TARGETS, ids=["%s-%d" % (target.name, target.rdb_version) for target in TARGETS])
 @pytest.mark.parametrize(("version", "source"), [(6, t.REDIS), (9, t.REDIS), (12, t.REDIS), (80, t.VALKEY)])
-def test_values_become_the_same_commands(version: int, source: str, target: Dialect) -> None:
-    data = small_file(version, source, plain=True)
-    framer = Framer(target, "replace", lambda: 0, False, "a file")
-    dialect, plain = batches(data, flat=False)
+@pytest.mark.parametrize("plain", [True, False])
+def test_flat_lists_become_the_same_commands(version: int, source: str, target: Dialect, plain: bool) -> None:
+    data = small_file(version, source, plain=plain)
+    framer = Framer(target, "replace", lambda: -10, False, "a file")
+    dialect, found = batches(data)
     framer.set_source(dialect)
-    expected = {
-        (batch.db, entry[0], entry[1]): attempt(lambda batch=batch, entry=entry: framer.frames(batch, [entry]).frames)  # type: ignore[misc]
-        for batch in plain
-        for entry in batch.entries
-        if entry[5:] == (None, None)
-    }
-    seen = set()
-    for batch in batches(data, flat=True)[1]:
-        fours = [batch.values[at : at + 4] for at in range(0, len(batch.values), 4)]
-        taken: list[Any] = []
-        for four in fours:
-            made = attempt(lambda batch=batch, four=four: list(framer.restores(batch, four)))  # type: ignore[misc]
-            assert made == expected[batch.db, four[0], four[1]]
-            if isinstance(made, list):
-                taken.append((four, made))
-        together = framer.restores(batch, [item for four, _made in taken for item in four])
-        assert list(together) == [frame for _four, made in taken for frame in made]
-        seen.update(four[0] for four, _made in taken)
-    assert len(seen) >= 9
+    expected: dict[Any, list[bytes]] = {}
+    refused = set()
+    for batch in found:
+        for entry in batch.entries:
+            made = attempt(lambda batch=batch, entry=entry: framer.frames(batch, [entry]).frames)  # type: ignore[misc]
+            if isinstance(made, str):
+                refused.add(made)
+            else:
+                expected[batch.db, entry[1]] = made
+    for batch in batches(data, framer.wish())[1]:
+        assert batch.flat is not None
+        for pair in pairs_of(batch.flat.pairs):
+            # Alone a SET, or a RESTORE of an integer.
+            name, key, *args = arguments(expected.pop((batch.db, pair[0]))[-1])
+            assert key == pair[0] and pair[1] == (args[0] if name == b"SET" else read_string(args[1], 1)[0])
+        batch.flat.pairs.clear()
+        for frames, keys in framer.flat(batch.flat):
+            assert keys == len(frames)
+            for frame in frames:
+                assert expected.pop((batch.db, arguments(frame)[1])) == [frame]
+        for entry in batch.entries:
+            made = attempt(lambda batch=batch, entry=entry: framer.frames(batch, [entry]).frames)  # type: ignore[misc]
+            assert made in refused if isinstance(made, str) else made == expected.pop((batch.db, entry[1]))
+    assert not expected
+
+
+def pairs_of(items: Sequence[bytes]) -> list[Sequence[bytes]]:
+    return [items[at : at + 2] for at in range(0, len(items), 2)]
 
 
 @pytest.mark.parametrize("size", [0, 511, 512, 5000])
 @pytest.mark.parametrize("length", [1, 16_381, 16_382, 100_000])
-def test_sizes_beyond_the_tables(size: int, length: int) -> None:
-    framer = Framer(TARGETS[2], "replace", lambda: 0, False, "a file")
+@pytest.mark.parametrize("expiries", [(None, None), (1, 1), (1_800_000_000_000, 1 << 60)])
+def test_sizes_beyond_the_tables(size: int, length: int, expiries: Sequence[Any]) -> None:
+    target = TARGETS[2]
+    framer = Framer(target, "replace", lambda: 0, False, "a file")
     batch = Batch(0, bytes(length), 0, [])
-    entry = (t.HASH_ZIPLIST, b"k" * size, 0, length, 0, None, None)
-    assert list(framer.restores(batch, entry[:4])) == framer.frames(batch, [entry]).frames
+    body = bytes((t.HASH_ZIPLIST,)) + batch.buf + framer.wish().footer
+    flat, entries = FlatLists(), []
+    for number, expire in enumerate(expiries):
+        key = b"%d" % number * size
+        if expire is None:
+            flat.values += [key, body]
+        else:
+            flat.expiring_values += [key, body, expire]
+        entries.append((t.HASH_ZIPLIST, key, 0, length, 0, expire, None))
+    assert [frame for frames, _keys in framer.flat(flat) for frame in frames] == framer.frames(batch, entries).frames
+    strings = [(t.STRING, entry[1], 0, length, 0, expire, None) for entry, expire in zip(entries, expiries)]
+    # The value begins at a byte that is not the first: 0 says that it is no plain string.
+    batch = Batch(0, b"-" + batch.buf, 0, [])
+    strings = [(t.STRING, key, 0, length + 1, 1, expire, None) for _kind, key, _start, _end, _data, expire, _hint in strings]
+    if expiries[0] is not None:
+        flat = FlatLists(expiring_pairs=[item for entry in strings for item in (entry[1], batch.buf[1:], entry[5])])
+        assert [frame for frames, _keys in framer.flat(flat) for frame in frames] == framer.frames(batch, strings).frames
+
+
+def test_what_has_expired_is_dropped() -> None:
+    flat = FlatLists([b"a", b"1"], [b"b", b"2"], [b"c", b"3", 10, b"d", b"4", 11], [b"e", b"5", 9])
+    assert flat.drop_expired(10) == 2
+    assert (flat.pairs, flat.values, flat.expiring_pairs, flat.expiring_values) == ([b"a", b"1"], [b"b", b"2"], [b"d", b"4", 11], [])
+    assert flat.only(lambda key: key != b"a").pairs == []

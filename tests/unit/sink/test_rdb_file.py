@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec import types as t
-from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import Aux, Batch, Function, Header, RdbScanner
+from ansible_collections.dcs.migration.plugins.module_utils._codec.events import Aux, Batch, Function, Header
+from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import RdbScanner
 from ansible_collections.dcs.migration.plugins.module_utils._codec.wire import write_string
 from ansible_collections.dcs.migration.plugins.module_utils._errors import FileError
 from ansible_collections.dcs.migration.plugins.module_utils._server.versions import Product

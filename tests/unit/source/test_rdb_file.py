@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import Batch, BigStart, Header
+from ansible_collections.dcs.migration.plugins.module_utils._codec.events import Batch, BigStart, Header
 from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb_writer import RdbWriter
 from ansible_collections.dcs.migration.plugins.module_utils._codec.wire import write_string
 from ansible_collections.dcs.migration.plugins.module_utils._errors import BucketError, FileError
