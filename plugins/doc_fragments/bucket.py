@@ -60,5 +60,5 @@ options:
     type: bool
     default: true
 requirements:
-  - boto3 >= 1.28.0
+  - boto3 >= 1.34.0 (Python library)
 """

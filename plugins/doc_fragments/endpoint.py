@@ -98,7 +98,7 @@ options:
         type: list
         elements: str
 requirements:
-  - redis >= 5.0.0 (Python library)
+  - redis >= 5.0.1 (Python library)
 """
 
     SOURCE = r"""
@@ -178,7 +178,7 @@ options:
         type: list
         elements: str
 requirements:
-  - redis >= 5.0.0 (Python library)
+  - redis >= 5.0.1 (Python library)
 """
 
     TARGET = r"""
@@ -258,7 +258,7 @@ options:
         type: list
         elements: str
 requirements:
-  - redis >= 5.0.0 (Python library)
+  - redis >= 5.0.1 (Python library)
 """
 
     SOURCE_DESCRIBED = r"""
@@ -343,7 +343,7 @@ options:
           - Ignored when O(source.addresses) is given, since the servers are asked then.
         type: str
 requirements:
-  - redis >= 5.0.0 (Python library)
+  - redis >= 5.0.1 (Python library)
 """
 
     TARGET_DESCRIBED = r"""
@@ -429,5 +429,5 @@ options:
           - Ignored when O(target.addresses) is given, since the servers are asked then.
         type: str
 requirements:
-  - redis >= 5.0.0 (Python library)
+  - redis >= 5.0.1 (Python library)
 """

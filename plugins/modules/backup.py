@@ -40,8 +40,7 @@ attributes:
     details:
       - Each run makes a new backup, unless O(max_age) says that the one in O(dest) is new enough.
 requirements:
-  - redis
-  - anycrc
+  - anycrc >= 2.0.0 (Python library)
 options:
   dest:
     description:

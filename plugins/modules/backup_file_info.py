@@ -26,8 +26,7 @@ extends_documentation_fragment:
   - dcs.migration.attributes.actiongroup_migration
   - dcs.migration.bucket
 requirements:
-  - anycrc >= 1.0.0
-  - boto3 (for files in a bucket)
+  - anycrc >= 2.0.0 (Python library)
 options:
   files:
     description:

@@ -41,9 +41,7 @@ attributes:
       - A file is not imported again when a receipt in O(state_dir) names its checksum, this target and the same choice of keys, and a
         sample of its keys is still in the target. Without the receipt it is imported again, which gives the same data.
 requirements:
-  - redis
-  - anycrc
-  - boto3 (for files in a bucket)
+  - anycrc >= 2.0.0 (Python library)
 options:
   files:
     description:

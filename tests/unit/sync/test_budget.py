@@ -10,14 +10,7 @@ import pytest
 
 from ansible_collections.dcs.migration.plugins.module_utils._sync import budget
 from ansible_collections.dcs.migration.plugins.module_utils._sync.budget import Budget
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
+from ansible_collections.dcs.migration.tests.unit.sync.clock import Clock
 
 
 @pytest.fixture

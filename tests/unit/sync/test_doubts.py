@@ -13,17 +13,10 @@ import pytest
 from ansible_collections.dcs.migration.plugins.module_utils._sync import doubts as module
 from ansible_collections.dcs.migration.plugins.module_utils._sync.doubts import Doubts, Question
 from ansible_collections.dcs.migration.plugins.module_utils._sync.fences import PENDING, Place
+from ansible_collections.dcs.migration.tests.unit.sync.clock import Clock
 
 A, B, C, D, E = ((0, name) for name in (b"a", b"b", b"c", b"d", b"e"))
 NOT_THERE, NO_EXPIRY = -2, -1
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
