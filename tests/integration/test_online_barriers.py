@@ -40,9 +40,9 @@ def test_a_flush_of_some_databases(tmp_path: Path, source: RedisServer, target: 
     with following(tmp_path, source, target, databases=[1, 2, 3], db_map={"1": 6, "2": 0}) as task:
         run(source, "INCR a", "FLUSHDB", "INCR b", db=1)
         run(source, "FLUSHDB", "INCR a", db=0)
-        task.wait_synced()
+        task.wait_arrived(source)
         run(source, "INCR a", "FLUSHDB", "SET c 1", db=2)
-        task.wait_synced()
+        task.wait_arrived(source)
         assert_taken(source, target, places.get, own=[(7, b"mine"), *((0, key) for key in ours(target))])
         run(source, "FLUSHALL", "INCR a", db=3)
         run(source, "INCR a", db=2)

@@ -133,10 +133,14 @@ class RedisCluster(ServerHandle):
     def owner(self, slot: int) -> RedisServer:
         """The node that says it owns the slot."""
         for node in self.nodes:
-            for line in self._node_lines(node) if node.process.running else []:
-                if b"myself" in line[2] and any(slot in _slot_range(word) for word in line[8:]):
-                    return node
+            if node.process.running and self.owns(node, slot):
+                return node
         raise LookupError("nobody owns slot %d" % slot)
+
+    def owns(self, node: RedisServer, slot: int) -> bool:
+        """Whether the node says so. While a slot changes hands nobody may."""
+        lines = [line for line in self._node_lines(node) if b"myself" in line[2]]
+        return any(slot in _slot_range(word) for line in lines for word in line[8:])
 
     def owner_of_key(self, key: bytes) -> RedisServer:
         return self.owner(int(self.nodes[0].execute("CLUSTER", "KEYSLOT", key)))

@@ -150,6 +150,11 @@ class OnlineTask:
 
         self._wait(synced, "synced", seconds)
 
+    def wait_arrived(self, source: RedisServer) -> None:
+        """Wait until the target has answered to all that the source, a single server, has sent so far."""
+        sent = source.info("replication")["master_repl_offset"]
+        self._wait(lambda status: all(shard["applied_offset"] >= sent for shard in status["shards"]), "offset %d" % sent, 30)
+
     def _wait(self, ready: Any, what: str, seconds: float) -> None:
         def done() -> bool:
             status = self.status()
