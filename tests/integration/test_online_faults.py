@@ -112,6 +112,24 @@ def test_the_source_dies_with_what_its_replica_lacks(tmp_path: Path, server: Any
         wait_until(lambda: full_syncs(task) == 2, "another full synchronisation")
 
 
+def test_finishing_while_the_source_has_another_history(tmp_path: Path, server: Any) -> None:
+    """One that was started anew counts its offsets from the beginning: far less than was applied is not all there is."""
+    source, target = server("redis-6.2", config={"appendonly": "yes"}), server("redis-6.2")
+    with OnlineTask(tmp_path, endpoint_of(source), endpoint_of(target)) as task:
+        task.start()
+        for number in range(1000):
+            source.client().set("key:%d" % number, "value")
+        task.call("synced", wait_timeout=60, max_lag_bytes=0)
+        receiver = task.pids()["receiver"]
+        os.kill(receiver, signal.SIGSTOP)
+        source.restart()
+        source.client().set("later", "value")
+        timer = threading.Timer(3, os.kill, (receiver, signal.SIGCONT))
+        timer.start()
+        finish_and_compare(task, source, target)
+        timer.join()
+
+
 def test_a_sentinel_fails_the_source_over(tmp_path: Path, server: Any, sentinel: Any) -> None:
     source, target = server("redis-6.2", config=BACKLOG), server("redis-6.2")
     replica = server("redis-6.2", replica_of=source, config=BACKLOG)

@@ -454,7 +454,9 @@ class Session:
         goals = {}
         for number, follower in self.followers.items():
             if follower.has_offsets:
-                goals[number] = follower.source.offset()[1]
+                history, goals[number] = follower.source.offset()
+                # A source that was started anew counts from the beginning: the receiver has not noticed yet.
+                self.same_history(follower, history, goals[number])
             else:
                 marker = os.urandom(12).hex().encode("ascii")
                 follower.dispatcher.doubts.await_marker((), marker)
