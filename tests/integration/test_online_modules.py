@@ -344,6 +344,17 @@ def test_a_task_that_failed_goes_on(
     assert source.digest() == target.digest()
 
 
+def test_to_try_for_ever_is_changed_while_it_runs(
+    source: RedisServer, target: RedisServer, task: OnlineTask, sync: Sync, tcp_proxy: Callable[..., TcpProxy]
+) -> None:
+    network = tcp_proxy(source.address)
+    sync("synced", source={**endpoint_of(source), "addresses": [network.address]}, target=endpoint_of(target), wait_timeout=60)
+    assert sync("started", auto_reconnect=False)["actions"] == ["change auto_reconnect"]
+    network.refuse()
+    wait_until(lambda: one(task)["status"] == "failed", "the task has failed", 60)
+    assert network.address in one(task)["error"]
+
+
 def test_waiting_has_an_end(task: OnlineTask, source: RedisServer, target: RedisServer, sync: Sync) -> None:
     """The error says how far it is, and the task goes on."""
     source.client().set("big", os.urandom(4 << 20))

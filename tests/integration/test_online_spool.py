@@ -134,3 +134,24 @@ def test_a_command_and_a_transaction_longer_than_the_spool(tmp_path: Path, sourc
         assert any("does not fit into the spool" in text for text in task.status()["warnings"])
         task.finish()
         assert_identical(source, target)
+
+
+def test_another_limit_while_it_runs(tmp_path: Path, source: RedisServer, target: RedisServer) -> None:
+    """A higher one lets a source go on that waits, and a lower one is kept although the segments of the spool were made for the higher."""
+    with OnlineTask(tmp_path, endpoint_of(source), endpoint_of(target), spool_limit=LIMIT) as task:
+        task.start()
+        task.wait_synced()
+        target.process.freeze()
+        fill(source, b"key", LIMIT * 3 // 2)
+        wait_until(lambda: is_full(task), "the spool is full")
+        task.change(spool_limit=1 << 30)
+        wait_until(lambda: not is_full(task), "the source need not wait any more")
+        target.process.thaw()
+        task.kill("receiver")
+        fill(source, b"key", LIMIT * 3)
+        task.call("synced", wait_timeout=60)
+        task.change(spool_limit=LIMIT)
+        wait_until(lambda: task.read("sources.json")["spool_bytes"] <= LIMIT // 2, "the spool is small")
+        source.client().set("key", "value")
+        task.finish()
+        assert_identical(source, target)

@@ -19,7 +19,7 @@ from .._errors import FileError, LostError, MigrationError, ServerError
 from .._server.probe import probe
 from .._sink.target import Target
 from .checkpoints import FileCheckpoints, TargetCheckpoints
-from .config import CONFIG, Config
+from .config import Config, stamp
 from .folder import TaskFolder
 from .log import Log
 from .memory import Memory
@@ -45,6 +45,7 @@ class Applier:
     def __init__(self, folder: TaskFolder) -> None:
         self.folder = folder
         self.log = Log(folder.file("worker.log"), "applier")
+        self._config_stamp = stamp(folder)
         self.config = Config.load(folder)
         self.status = Status(folder, self.log)
         self.sources = Sources(folder)
@@ -54,7 +55,6 @@ class Applier:
         # The request to finish, by its number; 0 for none.
         self._finish = 0
         self._checked = 0.0
-        self._config_stamp = self._stamp()
         signal.signal(signal.SIGTERM, self._on_term)
         # For writing too: without a writer it would count as ready all the time.
         self._wake = os.open(folder.file("wake"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -176,22 +176,12 @@ class Applier:
         if request.get("state") == "stop":
             raise Stop
         self._finish = int(request.get("serial", 0)) + 1 if request.get("state") == "finish" else 0
-        stamp = self._stamp()
-        if stamp != self._config_stamp:
-            self._config_stamp = stamp
-            new = Config.load(self.folder)
-            self.config = self.config._replace(
-                bandwidth_limit=new.bandwidth_limit, auto_reconnect=new.auto_reconnect,
-                spool_limit=new.spool_limit, max_lag_bytes=new.max_lag_bytes,
-            )  # fmt: skip
+        config_stamp = stamp(self.folder)
+        if config_stamp != self._config_stamp:
+            self._config_stamp = config_stamp
+            self.config = self.config.renewed(self.folder)
             if self._session is not None:
                 self._session.config = self.config
-
-    def _stamp(self) -> int:
-        try:
-            return os.stat(self.folder.file(CONFIG)).st_mtime_ns
-        except OSError:
-            return 0
 
     def _sleep(self, seconds: float) -> bool:
         """Whether the time passed without a word of the user."""

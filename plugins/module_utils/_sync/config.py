@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+import os
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from .._errors import UsageError
 from .._server.endpoint import Endpoint
@@ -21,6 +22,8 @@ OPTIONS = (
     "source", "target", "method", "bandwidth_limit", "auto_reconnect", "on_conflict", "clear_target",
     "db_map", "databases", "include_keys", "exclude_keys", "spool_limit", "max_lag_bytes",
 )  # fmt: skip
+# Those that a worker takes over while it runs.
+LIVE = frozenset(("bandwidth_limit", "auto_reconnect", "max_lag_bytes", "spool_limit"))
 # Bytes. With less a source would wait more than it sends.
 SMALLEST_SPOOL = 1 << 20
 
@@ -65,5 +68,19 @@ class Config(NamedTuple):
                 raise UsageError(option, "is less than %d" % least, "It is a number of bytes")
         return config
 
+    def renewed(self, folder: TaskFolder) -> Config:
+        """With what ``config.json`` says by now of :data:`LIVE`. FileError, UsageError."""
+        new = Config.load(folder)
+        return self._replace(**{option: getattr(new, option) for option in LIVE})
+
     def selection(self) -> Selection:
         return Selection(self.databases, self.db_map, self.include_keys, self.exclude_keys)
+
+
+def stamp(folder: TaskFolder) -> Tuple[int, int]:
+    """Another one as soon as ``config.json`` is written anew; to be taken before that is read."""
+    try:
+        stat = os.stat(folder.file(CONFIG))
+    except OSError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_ino

@@ -21,7 +21,7 @@ from .._errors import FileError, MigrationError, UsageError
 from .._server.endpoint import Endpoint
 from .._server.topology import discover
 from .applier import forget
-from .config import CONFIG, OPTIONS, Config
+from .config import CONFIG, LIVE, OPTIONS, Config
 from .folder import TaskFolder
 from .install import install
 from .launch import launch
@@ -29,8 +29,6 @@ from .report import ENDED, failure, in_sync, report
 
 STATE_DIR = "~/.local/state/dcs_migration/tasks"
 WAIT_TIMEOUT = 600
-# Options that a worker takes over while it runs.
-LIVE = frozenset(("bandwidth_limit", "auto_reconnect", "max_lag_bytes", "spool_limit"))
 # Parts of an endpoint that say how to log in, not which deployment it is.
 LOGIN = frozenset(("username", "password", "provider", "tls", "ca_certs", "client_cert", "client_key", "validate_certs"))
 

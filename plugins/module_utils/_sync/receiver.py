@@ -45,7 +45,7 @@ from .._errors import FileError, MigrationError, UsageError
 from .._server.endpoint import Address
 from .._server.topology import Shard, discover
 from . import needs, spool
-from .config import Config
+from .config import Config, stamp
 from .folder import TaskFolder, boot_id, error_dict
 from .log import Log
 from .receiver_state import ENDED, LOST, Shared, StreamState, generations, remove_older, restore
@@ -58,7 +58,7 @@ LOG = "worker.log"
 DONE, FAILED, FAILED_FOR_GOOD = 0, 1, 3
 
 # Seconds: between two looks of this thread, two writings of sources.json while bytes arrive and at all, two measures of the spools,
-# two looks for resync.json, two syncs.
+# two looks for resync.json and config.json, two syncs.
 _NAP = 0.05
 _WRITE_AFTER, _WRITE_EVERY = 0.25, 1.0
 _MEASURE_EVERY = 0.2
@@ -101,6 +101,7 @@ class Receiver:
 
     def __init__(self, folder: TaskFolder, config: Config, log: Log) -> None:
         self._folder = folder
+        self._config_stamp = stamp(folder)
         self._config = config
         self._log = log
         self._kind = ""
@@ -187,6 +188,7 @@ class Receiver:
                 self._try_to_publish()
                 self._shared.stop.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+                self._renew()
                 continue
             self._error = None
             self._map.begin(shards)
@@ -250,6 +252,7 @@ class Receiver:
             if measure():
                 self._measure()
             if ask():
+                self._renew()
                 self._look_for_resync()
             changed = self._news.is_set()
             if changed or (news() and self._marks() != self._written) or last():
@@ -320,6 +323,17 @@ class Receiver:
             self._full = full
             self._log("the spools reached their limit; waiting for the target" if full else "the spools have room again")
             self._news.set()
+
+    def _renew(self) -> None:
+        """Take over what the user has changed meanwhile."""
+        config_stamp = stamp(self._folder)
+        if config_stamp == self._config_stamp:
+            return
+        self._config_stamp = config_stamp
+        try:
+            self._config = self._shared.config = self._config.renewed(self._folder)
+        except MigrationError as exc:
+            self._log(str(exc))
 
     def _look_for_resync(self) -> None:
         """Generations that the applier has no more use for."""

@@ -12,6 +12,7 @@ the same generation as long as masters answer CONTINUE.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -407,7 +408,7 @@ class Stream:
             self._store(writer, piece)
             state.snapshot_received = writer.position
             self._wake()
-            self._await_room()
+            self._await_room(writer)
         if self._shared.config.method != "full":
             self._acknowledge(link)
         state.snapshot_complete = True
@@ -438,7 +439,7 @@ class Stream:
             self._wake()
             if b"GETACK" in data or time.monotonic() >= self._next_ack:
                 self._acknowledge(link)
-            self._await_room()
+            self._await_room(writer)
 
     def _store(self, writer: SpoolWriter, data: bytes) -> None:
         self._shared.room -= len(data)
@@ -448,13 +449,16 @@ class Stream:
         except FileError:
             self._insist(lambda: writer.write(data))
 
-    def _await_room(self) -> None:
+    def _await_room(self, writer: SpoolWriter) -> None:
         """Do not read on while the spools are full, but stay connected.
 
         What one stream fills the applier may only free when it has what another one brings: each has a share that is its own.
         """
         self._check()
         while self._shared.room <= 0 and self.held >= self._shared.share and self.state.received_offset >= self.needed:
+            # Under a limit that was lowered meanwhile the last segment alone may be too much, and is never given back.
+            with contextlib.suppress(FileError):
+                writer.turn(self._shared.segment())
             self._idle()
             self._shared.stop.wait(_NAP)
 

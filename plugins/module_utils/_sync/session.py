@@ -230,10 +230,13 @@ class Session:
         self.lanes.target.clock_skew_ms = self._clocks.target_ms or 0
         self.status.clocks = self._clocks.complaint
         kept = to_keep(self.config.spool_limit, len(self.followers), 0 if self.status.unwritten else free(self.folder.path))
+        full = self.sources.spool.get("spool_full")
         for number, follower in self.followers.items():
+            # The source waits for room, and nothing that is still to be applied makes any.
+            stuck = full and follower.spool.position >= follower.received
             # Never behind the checkpoint that a later session may have to begin at.
-            trim(follower.path, max(0, min(follower.dispatcher.acked - kept, self._confirmed.get(number, 0))))
-        if self.sources.spool.get("spool_full"):
+            trim(follower.path, max(0, min(follower.dispatcher.acked - (0 if stuck else kept), self._confirmed.get(number, 0))))
+        if full:
             needs.ask_for_rest(self.folder, self.followers.values(), self.config.spool_limit, self.warn)
         self.report()
 

@@ -7,7 +7,7 @@
 """A buffer on disk between a writer and a reader in different processes: bytes go in at its end and stay where they are.
 
 It is a folder of segments. A segment's name is the position of its first byte in 20 digits; position p has p bytes before it. A segment
-ends where the next one begins, and that one is made only for a byte that is to go in. So a reader needs no word from the writer: what it
+ends where the next one begins, and that one is made only where bytes are to go in. So a reader needs no word from the writer: what it
 can read is there, and where it reads nothing a file of the name of its position is where it goes on.
 
 Errors of everything here: FileError.
@@ -98,6 +98,16 @@ class SpoolWriter:
             self._unsynced.update(name for name in _segments(self._folder) if name >= self._base)
             self._new_names = True
         self._base = base
+
+    def turn(self, segment: int) -> None:
+        """Segments are of so many bytes from now on: the last one ends here where it has more."""
+        if self.position - self._base > segment:
+            try:
+                handle = self._create(self.position)
+            except OSError as exc:
+                raise _failed(self._folder, exc) from exc
+            self._move_to(self.position, [handle])
+        self._segment = segment
 
     def _cut_back(self) -> None:
         """Let nothing half written stay; where even that fails, the next write overwrites it."""
