@@ -404,6 +404,24 @@ def test_absent_of_what_cannot_be_read(task: OnlineTask, target: RedisServer, sy
     target.flush()
 
 
+@pytest.mark.parametrize("name", ["applier.json", "left_alone.json", "strangers.json"])
+def test_a_damaged_memory_is_an_error(task: OnlineTask, target: RedisServer, sync: Sync, name: str) -> None:
+    """What it says cannot be had from anywhere else: the task says so at once, and goes on when it is back."""
+    task.start()
+    task.wait_synced()
+    sync("stopped")
+    path = task.folder / name
+    content = path.read_bytes() if path.exists() else b"[]" if name == "left_alone.json" else b"{}"
+    path.write_bytes(b"{")
+    with pytest.raises(MigrationError, match="%s: cannot be read: .*Restore it" % name):
+        sync("synced", wait_timeout=30)
+    report = one(task)
+    assert report["status"] == "failed" and name in report["error"] and not report["worker"]["running"]
+    path.write_bytes(content)
+    assert sync("synced", wait_timeout=60)["actions"] == ["start the worker"]
+    assert one(task)["shards"][0]["full_syncs"] == 1 and one(task)["error"] is None
+
+
 def test_a_request_to_finish_is_taken_back(task: OnlineTask, source: RedisServer, target: RedisServer, sync: Sync) -> None:
     task.start()
     task.wait_synced()

@@ -38,7 +38,16 @@ def main(folder: TaskFolder) -> int:
     """Run the task ``folder`` describes; an exit code for the watchdog."""
     # Commands are short-lived lists of bytes: looking for cycles among them takes a fifth of the time.
     gc.set_threshold(200_000, 50, 100)
-    return Applier(folder).run()
+    try:
+        return Applier(folder).run()
+    except MigrationError as exc:
+        # A file that it cannot be without is damaged: no other try mends that.
+        log = Log(folder.file("worker.log"), "applier")
+        log("failed: %s" % exc)
+        status = Status(folder, log)
+        status.fail(exc, final=True)
+        status.write()
+        return FAILED_FOR_GOOD
 
 
 class Applier:
@@ -172,7 +181,7 @@ class Applier:
         if now - self._checked < 0.1:
             return
         self._checked = now
-        request: Dict[str, Any] = self.folder.read("request.json") or {}
+        request: Dict[str, Any] = self.folder.peek("request.json")
         if request.get("state") == "stop":
             raise Stop
         self._finish = int(request.get("serial", 0)) + 1 if request.get("state") == "finish" else 0
