@@ -11,11 +11,13 @@ the function is called that the module calls.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -420,6 +422,19 @@ def test_a_damaged_memory_is_an_error(task: OnlineTask, target: RedisServer, syn
     path.write_bytes(content)
     assert sync("synced", wait_timeout=60)["actions"] == ["start the worker"]
     assert one(task)["shards"][0]["full_syncs"] == 1 and one(task)["error"] is None
+
+
+def test_the_clock_of_the_host_is_set_back(task: OnlineTask, sync: Sync) -> None:
+    """What the worker says counts by the clock of now, though it began at a later hour; what was said at a later hour does not."""
+    task.start()
+    task.wait_synced()
+    began = task.folder / "worker.json"
+    began.write_text(json.dumps({**task.read("worker.json"), "started": time.time() + 3600}), encoding="utf-8")
+    sync("synced", wait_timeout=10)
+    os.kill(task.pids()["applier"], signal.SIGSTOP)
+    said = task.folder / "status.json"
+    said.write_text(json.dumps({**task.status(), "at": time.time() + 3600}), encoding="utf-8")
+    assert one(task)["following"] is False
 
 
 def test_a_request_to_finish_is_taken_back(task: OnlineTask, source: RedisServer, target: RedisServer, sync: Sync) -> None:

@@ -108,13 +108,15 @@ def failure(task: Dict[str, Any]) -> Optional[MigrationError]:
 def _is_of_now(status: Dict[str, Any], worker: Dict[str, Any], sources: Dict[str, Any]) -> bool:
     """Whether every stream is being applied, and both offsets of each, the target's and the source's, are of these seconds."""
     now = time.time()
-    since = max(now - _FRESH, worker.get("started") or 0.0)
-    if not status.get("following") or min(status.get("at") or 0.0, sources.get("at") or 0.0) < since:
+    started = worker.get("started") or 0.0
+    # Somebody may have set this host's clock back since then.
+    since = max(now - _FRESH, started if started <= now else 0.0)
+    if not status.get("following") or not all(since <= (said.get("at") or 0.0) <= now for said in (status, sources)):
         return False
     applied = {(row.get("id"), row.get("generation")) for row in status.get("shards") or []}
     live = [stream for stream in sources.get("streams") or [] if stream.get("state") != "ended"]
     asked = [stream.get("source_offset_at") or 0.0 for stream in live]
-    return all((stream.get("id"), stream.get("generation")) in applied for stream in live) and all(at >= now - _ASKED for at in asked)
+    return all((stream.get("id"), stream.get("generation")) in applied for stream in live) and all(now - _ASKED <= at <= now for at in asked)
 
 
 def _silent(folder: TaskFolder, worker: Dict[str, Any], **reports: Dict[str, Any]) -> List[str]:
