@@ -283,3 +283,20 @@ def test_transactions_into_a_cluster(tmp_path: Path, source: RedisServer, shared
         transact(source, 20)
     assert executed(clients) == before
     assert_identical(source, target)
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_somebody_else_empties_the_target(tmp_path: Path, source: RedisServer, any_target: Deployment, quiet: bool) -> None:
+    """One master of it is enough. It is filled anew, also when the source says nothing more until the task is finished."""
+    source.client().mset({"key:%d" % number: number for number in range(1000)})
+    with OnlineTask(tmp_path, endpoint_of(source), endpoint_of(any_target)) as task:
+        task.start()
+        task.wait_synced()
+        masters(any_target)[0].flushall()
+        if not quiet:
+            source.client().set("later", "value")
+            wait_until(lambda: task.status()["shards"][0]["full_syncs"] == 2, "everything is copied once more")
+            task.wait_synced()
+        task.finish()
+        assert task.status()["shards"][0]["full_syncs"] == 2
+        assert_identical(source, any_target)

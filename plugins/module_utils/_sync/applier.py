@@ -132,6 +132,7 @@ class Applier:
             if goals and session.has_reached(goals) and self._is_still_to_finish(asked):
                 # A checkpoint on its way would come behind the removal, which has a connection of its own.
                 session.lanes.drain()
+                session.lanes.require_checkpoints()
                 self.memory.finish()
                 session.lanes.remove_checkpoints()
                 self._succeed()

@@ -18,6 +18,7 @@ from .._codec.slots import key_slot
 from .._errors import LostError, UnsupportedTypeError, UsageError
 from .._server.connect import reply_error
 from .._sink.lane import call
+from .checkpoints import WHOLE
 from .existing import target_dbs
 from .fences import Place
 from .lane import Mark
@@ -273,7 +274,8 @@ def _with_checkpoint(session: Session, frames: List[bytes], may_fail: bool = Fal
     ``may_fail``: an error is a reply as any other.
     """
     replies: List[Any] = []
-    fields, fences = session.fields(), session.all_fences()
+    session.lanes.require_checkpoints()
+    fields, fences = {**session.fields(), WHOLE: b"1"}, session.all_fences()
     limits = session.limits()
     for address, name in session.lanes.inside.names.items():
         unit = [command("MULTI"), *frames, *session.lanes.inside.frames(name, fields, fences, []), command("EXEC")]

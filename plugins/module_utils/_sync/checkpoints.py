@@ -30,6 +30,8 @@ from .fences import Place
 from .folder import TaskFolder
 
 _FILE = "checkpoint.json"
+# A field of the first write only: what the next one makes where somebody has emptied the target is no checkpoint.
+WHOLE = b"whole"
 # Fields per HMSET and HDEL: a few hundred KB at most.
 _FIELDS = 2000
 
@@ -153,8 +155,9 @@ class TargetCheckpoints:
             reply = target.call(name, 0, [command("HGETALL", name)])[0]
             if isinstance(reply, ErrorReply):
                 raise ReplyError(target.endpoint.label, "answered %s over our checkpoint" % reply.decode("utf-8", "replace"))
-            if reply:
-                found[name] = dict(zip(reply[::2], reply[1::2]))
+            fields = dict(zip(reply[::2], reply[1::2]))
+            if fields.pop(WHOLE, None):
+                found[name] = fields
         return found
 
     @staticmethod

@@ -21,7 +21,7 @@ from .._server.probe import Instance, probe
 from .._server.versions import RESERVED_PREFIX
 from .._sink.lane import Lane, call
 from .._sink.target import Target
-from .checkpoints import Fields, FileCheckpoints, TargetCheckpoints
+from .checkpoints import WHOLE, Fields, FileCheckpoints, TargetCheckpoints
 from .fences import Place
 from .folder import TaskFolder
 from .lane import ApplyLane, Parcel
@@ -335,6 +335,23 @@ class Lanes:
                 % (len(missing), len(expected)),
             )
         return list(found.values())
+
+    def require_checkpoints(self) -> None:
+        """ServerError where one is gone; not behind a proxy."""
+        for address, name in self.inside.names.items() if self.file is None else ():
+            lane = self.lane_at(address)
+            self.still_whole(lane, self.call(lane, [command("HEXISTS", name, WHOLE)])[0])
+
+    def still_whole(self, lane: ApplyLane, reply: Any) -> None:
+        """Whether a master has its checkpoint, and so its data, is the ``reply``. ServerError."""
+        if isinstance(reply, ErrorReply):
+            self.examine(reply, ())
+        elif not reply:
+            raise LostError(
+                str(lane.address),
+                "holds no checkpoint of ours any more: it was emptied, or it evicts keys",
+                "Let nobody else delete what the task writes, and see that maxmemory is large enough",
+            )
 
     def remove_checkpoints(self) -> None:
         """Leave nothing of ours behind; ServerError."""

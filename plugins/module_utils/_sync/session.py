@@ -25,7 +25,7 @@ from .._server.probe import probe
 from .._sink.lane import Lane
 from . import barriers, needs
 from .budget import Budget
-from .checkpoints import Fields, State, combine, fence_fields, fence_name, state_fields
+from .checkpoints import WHOLE, Fields, State, combine, fence_fields, fence_name, state_fields
 from .clocks import Clocks
 from .config import Config
 from .dispatch import Dispatcher
@@ -364,7 +364,8 @@ class Session:
         self._checkpoint_at = now
         self._write_checkpoint(fields)
 
-    def _write_checkpoint(self, fields: Fields) -> None:
+    def _write_checkpoint(self, fields: Fields, first: bool = False) -> None:
+        """``first``: those are not there yet, or may be gone."""
         limits = self.limits()
         reached = {number: follower.at for number, follower in self.followers.items()}
         self._open_checkpoint = True
@@ -395,11 +396,14 @@ class Session:
 
         for address, name in self.lanes.inside.names.items():
             lane = self.lanes.lane_at(address)
-            frames = self.lanes.inside.frames(name, fields, fences, gone)
+            frames = self.lanes.inside.frames(name, {**fields, WHOLE: b"1"} if first else fields, fences, gone)
+            frames.insert(0, command("HEXISTS", name, WHOLE))
             head = lane.select(0)
             if head is not None:
                 frames.insert(0, head)
             watch: Dict[int, OnReply] = {number: partial(answered, lane, number == len(frames) - 1) for number in range(len(frames))}
+            if not first:
+                watch[int(head is not None)] = partial(self.lanes.still_whole, lane)
             lane.send(Parcel(b"".join(frames), len(frames), None, None, watch))
 
     def _allow(self, limits: Dict[int, int]) -> None:
@@ -437,7 +441,7 @@ class Session:
         self.remember_names()
         for follower in self.followers.values():
             follower.dispatcher.doubts.unsaved.update(follower.dispatcher.doubts.all_fences())
-        self.confirm()
+        self.confirm(first=True)
         self.remember_confirmed()
 
     def _barrier(self, dispatcher: Dispatcher, args: List[bytes], end: int) -> None:
@@ -483,9 +487,9 @@ class Session:
         """How many databases the source has."""
         return self._source_instance.databases_max or 16
 
-    def confirm(self) -> None:
+    def confirm(self, first: bool = False) -> None:
         """Write a checkpoint and wait for it. ServerError; LostError where a master does not take it, as its slot is on the move."""
-        self._write_checkpoint(self.fields())
+        self._write_checkpoint(self.fields(), first)
         self.lanes.drain()
         if self._open_checkpoint:
             raise LostError(self.config.target.label, "does not take a checkpoint while its slots are moving", "Wait for the resharding to end")

@@ -73,7 +73,7 @@ class Start:
         session.settle()
         if fresh and self._mixed and not session.config.clear_target:
             self._look_for_strangers()
-        session.confirm()
+        session.confirm(first=True)
         # All of them: a session that ended between this checkpoint and here has left the one or the other.
         for stream in streams:
             session.memory.loaded(stream.id, stream.generation)
