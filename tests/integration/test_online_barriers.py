@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -300,3 +302,25 @@ def test_somebody_else_empties_the_target(tmp_path: Path, source: RedisServer, a
         task.finish()
         assert task.status()["shards"][0]["full_syncs"] == 2
         assert_identical(source, any_target)
+
+
+def test_writers_that_go_on_until_the_end(tmp_path: Path, source: RedisServer, target: RedisServer, tcp_proxy: Any) -> None:
+    """What is sent behind the last offset that has to be reached may find its keys gone, and has to be put right as before."""
+    keys = ["counter:%d" % number for number in range(3000)]
+    source.client().mset(dict.fromkeys(keys, 100))
+    network = tcp_proxy(target.address)
+    with OnlineTask(tmp_path, endpoint_of(source), {"addresses": [network.address]}) as task:
+        task.start()
+        task.wait_synced()
+        target.client().delete(*keys)
+        network.throttle(2000)
+        finishing = threading.Thread(target=task.finish)
+        finishing.start()
+        for key in keys:
+            source.client().incr(key)
+            time.sleep(0.01)
+            if not finishing.is_alive():
+                break
+        finishing.join()
+    assert task.status()["status"] == "succeeded"
+    assert set(target.client().mget(keys)) <= {None, b"101"}

@@ -129,9 +129,12 @@ class Applier:
                 goals = session.goals() if asked else {}
                 where = ", ".join("offset %d of stream %d" % (goal, number) for number, goal in goals.items())
                 self.log("finishing at %s" % where if asked else "not finishing any more, as asked")
-            if goals and session.has_reached(goals) and self._is_still_to_finish(asked):
-                # A checkpoint on its way would come behind the removal, which has a connection of its own.
-                session.lanes.drain()
+            if goals and session.has_reached(goals):
+                # A checkpoint on its way would come behind the removal, which has a connection of its own; and what was sent behind the
+                # goals may have come too late for its keys.
+                session.settle()
+                if session.homes.open or not self._is_still_to_finish(asked):
+                    continue
                 session.lanes.require_checkpoints()
                 self.memory.finish()
                 session.lanes.remove_checkpoints()
