@@ -183,6 +183,26 @@ def test_present_is_only_set_up(task: OnlineTask, sync: Sync, source: RedisServe
     assert sync("absent")["actions"] == ["remove the task"] and sync("absent")["changed"] is False
 
 
+def test_a_server_is_not_migrated_into_itself(
+    task: OnlineTask, source: RedisServer, server: Callable[..., RedisServer], shared_cluster: Callable[..., Any], sync: Sync
+) -> None:
+    """Not by another of its addresses, nor by that of a replica, nor a cluster into another node of it."""
+    before = source.digest()
+    replica = server("redis-6.2", replica_of=source, password=PASSWORD)
+    replica.wait_for_link()
+    other = {"addresses": [source.address.replace("127.0.0.1", "localhost")], "password": PASSWORD}
+    for target in (other, endpoint_of(replica)):
+        with pytest.raises(UsageError, match="is source and target at once"):
+            sync("started", source=endpoint_of(source), target=target, clear_target=True)
+    with pytest.raises(UsageError, match="is source and target at once"):
+        sync("started", check_mode=True, source=endpoint_of(replica))
+    cluster = shared_cluster("redis-6.2")
+    nodes = [{"addresses": [address]} for address in cluster.addresses]
+    with pytest.raises(UsageError, match="is source and target at once"):
+        sync("started", source=nodes[0], target=nodes[1])
+    assert not task.pids() and source.digest() == before
+
+
 def test_what_can_be_changed(task: OnlineTask, sync: Sync, source: RedisServer, target: RedisServer) -> None:
     task.start()
     task.wait_synced()

@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 from .._errors import FileError, MigrationError, UsageError
 from .._server.endpoint import Endpoint
 from .._server.topology import discover
+from .._sink.failover import run_id
 from .applier import forget
 from .config import CONFIG, LIVE, OPTIONS, Config
 from .folder import TaskFolder
@@ -179,8 +180,7 @@ class _Control:
             self._await_end()
         if not self._begun():
             # Wrong addresses and passwords are told now, instead of being tried for ever.
-            discover(config.source)
-            discover(config.target)
+            _require_apart(config)
         if self._do("start the worker, and ask it to finish" if finish else "start the worker"):
             self._clear()
             self._ask(wanted)
@@ -278,6 +278,15 @@ class _Control:
                 _remove(self._folder)
             except OSError as exc:
                 raise FileError(self._folder.path, "cannot be removed: %s" % exc, "Remove it by hand") from exc
+
+
+def _require_apart(config: Config) -> None:
+    """UsageError for a server that is source and target at once: it would be told of its own writes for ever. ServerError."""
+    source, target = discover(config.source), discover(config.target)
+    sources = {run_id(config.source, address) for address in source.masters} - {b""}
+    for address in target.masters:
+        if run_id(config.target, address) in sources:
+            raise UsageError(str(address), "is source and target at once", "Name another target. A replica stands for its master")
 
 
 def _plain(value: Any) -> Any:
