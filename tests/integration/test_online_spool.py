@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import time
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,80 @@ def test_another_limit_while_it_runs(tmp_path: Path, source: RedisServer, target
         source.client().set("key", "value")
         task.finish()
         assert_identical(source, target)
+
+
+def slowly_filled(server: RedisServer) -> int:
+    """Bytes of what a snapshot of it will hold."""
+    for number in range(400):
+        server.client().set("key:%d" % number, os.urandom(20_000))
+    return 400 * 20_000
+
+
+def test_a_receiver_that_has_done_its_work_is_not_missed(
+    tmp_path: Path, source: RedisServer, target: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load that takes long is no reason for a warning that nothing comes from the source."""
+    slowly_filled(source)
+    with OnlineTask(tmp_path, endpoint_of(source), endpoint_of(target), bandwidth_limit=1 << 20, method="full") as task:
+        task.start()
+        wait_until(lambda: "receiver" not in task.pids() and bool(one_shard(task)), "the receiver has ended")
+        monkeypatch.setattr(report, "_SILENT", 1.5)
+        time.sleep(2)
+        (told,) = report.info(str(task.state_dir))
+        assert told["status"] == "full_migrating" and told["warnings"] == []
+
+
+@pytest.mark.parametrize("method", ["full", "full_incremental"])
+def test_a_snapshot_that_is_damaged_on_the_disk(tmp_path: Path, source: RedisServer, target: RedisServer, method: str) -> None:
+    """Another one is asked for, also where the receiver has done its work."""
+    size = slowly_filled(source)
+    with OnlineTask(tmp_path, endpoint_of(source), endpoint_of(target), bandwidth_limit=1 << 20, method=method) as task:
+        task.start()
+        wait_until(lambda: target.client().dbsize() > 10 and (task.folder / "streams/0/1/snapshot").exists(), "the load has begun")
+        wait_until(lambda: bool(task.read("sources.json")["streams"][0]["snapshot_complete"]), "the snapshot is there")
+        (segment,) = (task.folder / "streams/0/1/snapshot").iterdir()
+        with segment.open("r+b") as handle:
+            handle.seek(size - 300_000)
+            handle.write(os.urandom(200_000))
+        task.call("synced", bandwidth_limit=0, wait_timeout=60)
+        assert one_shard(task)["full_syncs"] == 2
+        if method != "full":
+            task.finish()
+        assert_identical(source, target)
+
+
+def test_a_stream_that_is_damaged_on_the_disk(tmp_path: Path, source: RedisServer, target: RedisServer) -> None:
+    with OnlineTask(tmp_path, endpoint_of(source), endpoint_of(target)) as task:
+        task.start()
+        task.wait_synced()
+        target.process.freeze()
+        slowly_filled(source)
+        wait_until(lambda: one_shard(task)["received_offset"] > 8_000_000, "all of it was received")
+        (segment,) = (task.folder / "streams/0/1/stream").iterdir()
+        with segment.open("r+b") as handle:
+            handle.seek(8_000_000 - 100_000)
+            handle.write(os.urandom(50_000))
+        target.process.thaw()
+        wait_until(lambda: one_shard(task)["full_syncs"] == 2, "another snapshot is taken")
+        task.call("synced", wait_timeout=60)
+        task.finish()
+        assert_identical(source, target)
+
+
+def test_a_full_load_that_was_cut_off_behind_what_was_given_back(tmp_path: Path, source: RedisServer, target: RedisServer) -> None:
+    """What is loaded of a snapshot larger than the spool is gone: the receiver begins again although it had done its work."""
+    slowly_filled(source)
+    with OnlineTask(
+        tmp_path, endpoint_of(source), endpoint_of(target), spool_limit=LIMIT, bandwidth_limit=2 << 20, method="full"
+    ) as task:
+        task.start()
+        wait_until(lambda: one_shard(task).get("state") == "ended", "all of the snapshot was received", 60)
+        task.kill("applier")
+        task.call("synced", bandwidth_limit=0, wait_timeout=60)
+        assert one_shard(task)["full_syncs"] == 2
+        assert_identical(source, target)
+
+
+def one_shard(task: OnlineTask) -> Any:
+    """What the receiver says of the only one."""
+    return (task.read("sources.json").get("streams") or [{}])[0]

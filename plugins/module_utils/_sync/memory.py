@@ -54,6 +54,8 @@ class Memory:
     def __init__(self, folder: TaskFolder) -> None:
         self._folder = folder
         self.scripts = Scripts()
+        # Streams that were received damaged, and in which generation; of this process only.
+        self.damaged: Dict[int, int] = {}
         stored: Dict[str, Any] = folder.read(_FILE) or {}
         self.token: str = stored.get("token") or os.urandom(8).hex()
         self.names: List[bytes] = [name.encode("ascii") for name in stored.get("names", ())]

@@ -48,7 +48,7 @@ from . import needs, spool
 from .config import Config, stamp
 from .folder import TaskFolder, boot_id, error_dict
 from .log import Log
-from .receiver_state import ENDED, LOST, Shared, StreamState, generations, remove_older, restore
+from .receiver_state import CONNECTING, ENDED, LOST, Shared, StreamState, generations, remove_older, restore
 from .receiver_stream import FIRST_PAUSE, LONGEST_PAUSE, TRIES, Stream
 from .source_map import SlotMap, SourceMap
 
@@ -340,6 +340,9 @@ class Receiver:
         wanted = self._folder.peek(RESYNC)
         for stream in self._all_streams():
             stream.obsolete = wanted.get(str(stream.state.id), 0)
+            if self._config.method == "full" and not self._threads and stream.over and stream.obsolete == stream.state.generation:
+                # It had done its work before this run.
+                stream.state.enter(CONNECTING)
 
     def _run_sync(self) -> None:
         """Bring the spools to the disk every second."""

@@ -73,7 +73,9 @@ def report(folder: TaskFolder, config: Optional[Config] = None) -> Dict[str, Any
     task["error"] = _message(error)
     task["warnings"] = _warnings(status, sources if running else {}, restarts, task["error"])
     if running and state not in ENDED:
-        task["warnings"] += _silent(folder, worker, applier=status, receiver=sources)
+        # Where only the snapshots are wanted the receiver ends when it has them.
+        received = config.method == "full" and all(stream.get("state") == "ended" for stream in sources.get("streams") or [{}])
+        task["warnings"] += _silent(folder, worker, applier=status, **({} if received else {"receiver": sources}))
     task["spool_bytes"] = sources.get("spool_bytes", 0)
     task["spool_limit"] = config.spool_limit
     task["worker"] = {"pid": worker.get("watchdog") if running else None, "running": running, "restarts": restarts}

@@ -17,13 +17,14 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Set
 
 from .._codec.commands import Commands
+from .._codec.errors import CodecError
 from .._codec.resp import ErrorReply, command
 from .._codec.slots import key_slot
 from .._errors import LostError
 from .._server.endpoint import parse_address
 from .._server.probe import probe
 from .._sink.lane import Lane
-from . import barriers, needs
+from . import again, barriers, needs
 from .budget import Budget
 from .checkpoints import WHOLE, Fields, State, combine, fence_fields, fence_name, state_fields
 from .clocks import Clocks
@@ -211,7 +212,11 @@ class Session:
             self.status.bytes += len(data)
             dispatcher = follower.dispatcher
             before = dispatcher.commands
-            dispatcher.dispatch(follower.parser.feed(data))
+            try:
+                piece = follower.parser.feed(data)
+            except CodecError as exc:
+                again.damaged(self, follower.state, str(exc))
+            dispatcher.dispatch(piece)
             self.status.commands += dispatcher.commands - before
         return moved
 

@@ -12,13 +12,15 @@ other is loaded from its snapshot.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from typing import TYPE_CHECKING, List
+from typing import TYPE_CHECKING, Iterator, List
 
-from .._errors import LostError, UsageError
+from .._codec.errors import CodecError
+from .._errors import FileError, LostError, UsageError
 from .._sink.frames import show
-from . import barriers, existing, needs
+from . import again, barriers, existing, needs
 from .checkpoints import Fields, Recovered, State, combine
 from .folder import boot_id
 from .follower import Follower
@@ -109,7 +111,7 @@ class Start:
             if not loaded:
                 return []
             for stream in loaded:
-                self._ask_again(stream, exc.why)
+                again.ask(session, stream, exc.why)
             raise
 
     def _needs_snapshot(self, stream: StreamState, recovered: Recovered) -> bool:
@@ -117,26 +119,12 @@ class Start:
         state = recovered.states.get(stream.id)
         if state is None or state.generation != stream.generation:
             if session.memory.is_loaded(stream.id, stream.generation):
-                self._again(stream, "the target has lost what was written: it holds no checkpoint of ours any more")
+                again.begin(session, stream, "the target has lost what was written: it holds no checkpoint of ours any more")
             return True
         found = bounds(session.sources.folder_of(stream.id, stream.generation, "stream"))
         if found is None or found[0] > state.at:
-            self._again(stream, "the target has gone back to offset %d, which is not in the spool any more" % state.at)
+            again.begin(session, stream, "the target has gone back to offset %d, which is not in the spool any more" % state.at)
         return False
-
-    def _again(self, stream: StreamState, why: str) -> None:
-        """Ask the receiver for another snapshot. LostError, or UsageError where that is not allowed."""
-        self._ask_again(stream, why)
-        raise LostError(self._session.config.target.label, "%s; a new full synchronisation follows" % why)
-
-    def _ask_again(self, stream: StreamState, why: str) -> None:
-        session = self._session
-        if not session.config.auto_reconnect:
-            raise UsageError(session.config.target.label, why, "Set auto_reconnect and start again for a new full synchronisation")
-        session.log("stream %d: %s; asking for a new full synchronisation" % (stream.id, why))
-        wanted = session.folder.peek("resync.json")
-        wanted[str(stream.id)] = stream.generation
-        session.folder.write("resync.json", wanted)
 
     def _load(self, fresh: List[StreamState]) -> None:
         session = self._session
@@ -173,9 +161,10 @@ class Start:
 
         found = bounds(session.sources.folder_of(stream.id, stream.generation, "snapshot"))
         if found is not None and found[0] > 0:
-            self._again(stream, "the snapshot is not whole any more: the spool was full, and the last load was cut off")
+            again.begin(session, stream, "the snapshot is not whole any more: the spool was full, and the last load was cut off")
         load = SnapshotLoad(session.folder, session.config, session.sources, stream, session.lanes.target, tick)
-        load.look(session.memory.left_alone if session.config.on_conflict == "fail" else ())
+        with _undamaged(session, stream, load):
+            load.look(session.memory.left_alone if session.config.on_conflict == "fail" else ())
 
     def _load_one(self, stream: StreamState, index: int, of: int) -> None:
         session = self._session
@@ -197,7 +186,8 @@ class Start:
         session.budget.reset()
         session.log("loading the snapshot of %s (offset %d)" % (stream.address, stream.snapshot_offset))
         load = SnapshotLoad(session.folder, session.config, session.sources, stream, target, tick)
-        load.run(session.warn, session.memory.left_alone)
+        with _undamaged(session, stream, load):
+            load.run(session.warn, session.memory.left_alone)
         tick(0, 0)
         session.log("the snapshot of %s is loaded: %d keys" % (stream.address, target.written - before[0]))
 
@@ -241,13 +231,16 @@ class Start:
             session.same_history(follower, history, now)
             until = min(state.until, now)
             if state.replication_id != stream.replication_id and self._gave_up(follower, state):
-                self._again(stream, "the target may hold writes of a history that was given up at a failover")
+                again.begin(session, stream, "the target may hold writes of a history that was given up at a failover")
         else:
             # What was sent is in the spool: a stream by SYNC does not outlive its host, nor its receiver.
             found = bounds(follower.path)
             until = min(state.until, found[1] if found else state.at)
         self._await_offset(stream, until)
-        places = touched(follower.path, state, until, session.commands, session.wanted)
+        try:
+            places = touched(follower.path, state, until, session.commands, session.wanted)
+        except CodecError as exc:
+            again.damaged(session, stream, str(exc))
         saved = {place: offset for place, offset in recovered.fences.get(stream.id, {}).items() if offset > state.at}
         follower.dispatcher.doubts.saved.update(saved)
         follower.dispatcher.doubts.refence(dict.fromkeys([*places, *saved]))
@@ -284,3 +277,14 @@ class Start:
                 needs.ask(session.folder, stream.id, stream.generation, offset)
             session.report()
             time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _undamaged(session: Session, stream: StreamState, load: SnapshotLoad) -> Iterator[None]:
+    """A snapshot that cannot be read will not be better the next time: another one is asked for."""
+    try:
+        yield
+    except FileError as exc:
+        if not exc.what.startswith(load.name):
+            raise
+        again.damaged(session, stream, "%s: %s" % (exc.what, exc.why))

@@ -36,6 +36,7 @@ LOG = "worker.log"
 DONE, FAILED, FAILED_FOR_GOOD = 0, 1, 3
 
 _PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds before a child is started again; doubled each time
+_LOOK_EVERY = 0.5  # seconds, for an applier that asks a receiver which has done its work for more
 _HEALTHY = 30.0  # seconds a child lives until its next death counts as the first
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 _LOCK_PATIENCE = 2.0  # seconds: someone may just be looking whether the lock is taken, or an old child be dying
@@ -129,7 +130,7 @@ class Watchdog:
     def _watch(self) -> int:
         while True:
             waiting = [child.due for child in self._children if child.pid is None and not child.done]
-            pause = max(0.0, min(waiting) - time.monotonic()) if waiting else 3600.0
+            pause = max(0.0, min(waiting) - time.monotonic()) if waiting else _LOOK_EVERY if self._receiver.done else 3600.0
             event = signal.sigtimedwait(_SIGNALS, pause)
             if event is not None and event.si_signo != signal.SIGCHLD:
                 self._log("ends, as asked by signal %d" % event.si_signo)
@@ -138,6 +139,9 @@ class Watchdog:
                 code = self._reap(child)
                 if code is not None:
                     return code
+            if self._receiver.done and self._is_asked_again():
+                self._log("another snapshot is asked for; the receiver is started again")
+                self._receiver.done = False
             self._start_due()
 
     def _start_due(self) -> None:
@@ -235,6 +239,13 @@ class Watchdog:
     def _all_received(self) -> bool:
         streams = self._streams()
         return bool(streams) and all(stream.get("state") == "ended" for stream in streams)
+
+    def _is_asked_again(self) -> bool:
+        """Whether the applier has no use for what was received."""
+        with contextlib.suppress(MigrationError):
+            wanted = self._folder.peek("resync.json")
+            return any(wanted.get(str(stream.get("id"))) == stream.get("generation") for stream in self._streams())
+        return False
 
     def _fail(self) -> None:
         """Write the receiver's error into ``status.json``: the applier cannot know of it."""
