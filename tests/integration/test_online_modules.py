@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.dcs.migration.plugins.module_utils._errors import AuthError, ConnectError, FileError, MigrationError, UsageError
-from ansible_collections.dcs.migration.plugins.module_utils._sync import launch
+from ansible_collections.dcs.migration.plugins.module_utils._sync import control, launch
 from ansible_collections.dcs.migration.plugins.module_utils._sync.control import apply
 from ansible_collections.dcs.migration.plugins.module_utils._sync.folder import TaskFolder
 from ansible_collections.dcs.migration.plugins.module_utils._sync.report import info
@@ -280,6 +280,25 @@ def test_started_right_after_the_worker_was_killed(task: OnlineTask, sync: Sync)
     os.kill(task.pids()["watchdog"], signal.SIGKILL)
     wait_until(lambda: task.pids().get("watchdog") is None, "the watchdog is gone")
     assert sync("synced", wait_timeout=60)["actions"] == ["start the worker"]
+
+
+def test_a_number_of_another_boot_is_nobody_s(task: OnlineTask, sync: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that systemd has just started holds the lock, and worker.json is still that of before the reboot."""
+    task.call("present")
+    folder = TaskFolder.at(str(task.folder))
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        try:
+            wait_until(lambda: b"sleep" in Path("/proc/%d/cmdline" % bystander.pid).read_bytes(), "it sleeps")
+            folder.write("worker.json", {"boot_id": "another", "watchdog": bystander.pid})
+            handle = folder.lock()
+            assert handle is not None
+            monkeypatch.setattr(control, "_STOP_SECONDS", 0.3)
+            with pytest.raises(MigrationError, match="its worker does not end"):
+                sync("stopped")
+            os.close(handle)
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
 
 
 def test_a_second_worker_says_so_and_ends(task: OnlineTask) -> None:

@@ -23,7 +23,7 @@ from .._server.topology import discover
 from .._sink.failover import run_id
 from .applier import forget
 from .config import CONFIG, LIVE, OPTIONS, Config
-from .folder import TaskFolder
+from .folder import TaskFolder, boot_id
 from .install import install
 from .launch import launch
 from .report import ENDED, failure, in_sync, report
@@ -245,7 +245,9 @@ class _Control:
             if late and time.monotonic() - began > 2 * _STOP_SECONDS:
                 raise MigrationError(self._what, "its worker does not end", "Find out what holds the process, and end it")
             number = signal.SIGKILL if late else signal.SIGTERM
-            pid = self._folder.peek("worker.json").get("watchdog")
+            worker = self._folder.peek("worker.json")
+            # By another boot's number goes some other process; a worker that has just begun has not told its own yet.
+            pid = worker.get("watchdog") if worker.get("boot_id") == boot_id() else None
             if pid and asked != number:
                 asked = number
                 with contextlib.suppress(ProcessLookupError):

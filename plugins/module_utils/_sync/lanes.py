@@ -31,6 +31,8 @@ try:
 except ImportError:  # the modules' import guard (_deps) reports it
     redis = None  # type: ignore[assignment]
 
+# What errors name.
+STREAM = "the replication stream"
 # Seconds in which a master that has something to answer may say nothing.
 SILENCE = 60.0
 # Seconds for connections of an earlier session to be gone.
@@ -110,7 +112,7 @@ class Lanes:
         return instance
 
     def _open_target(self) -> Target:
-        target = Target(self.endpoint, self._instance, "replace", "the replication stream")
+        target = Target(self.endpoint, self._instance, "replace", STREAM)
         if self._name:
             target.name_connections(self._name)
         return target

@@ -24,6 +24,7 @@ from . import again, barriers, existing, needs
 from .checkpoints import Fields, Recovered, State, combine
 from .folder import boot_id
 from .follower import Follower
+from .lanes import STREAM
 from .recovery import touched
 from .snapshot import SnapshotLoad
 from .sources import StreamState
@@ -147,6 +148,8 @@ class Start:
         session.remember()
         for index, stream in enumerate(fresh):
             self._load_one(stream, index, len(fresh))
+        # Errors from here on are not the snapshot's.
+        session.lanes.target.for_file(STREAM)
         if session.config.on_conflict == "fail":
             # Keys that only the target has are no conflict; what the source may make of them later is.
             session.memory.leave_alone(set())
