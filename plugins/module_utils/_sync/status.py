@@ -95,8 +95,8 @@ class Status:
                     "received_offset": stream.received_offset or 0,
                     "applied_offset": at,
                     "source_offset": stream.source_offset or 0,
-                    # What an ended stream had was copied from others.
-                    "lag_bytes": max(0, known - at) if at else 0 if stream.state == "ended" else known,
+                    # What an ended stream had was copied from others. What is before a snapshot comes with it.
+                    "lag_bytes": 0 if stream.state == "ended" and not at else max(0, known - (at or stream.snapshot_offset or 0)),
                     "lag_seconds": sources.lag_seconds(number, at) if at else 0.0,
                     "reconnects": stream.reconnects or 0,
                     "full_syncs": stream.full_syncs or 0,
