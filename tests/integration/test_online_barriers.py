@@ -301,6 +301,7 @@ def test_somebody_else_empties_the_target(tmp_path: Path, source: RedisServer, a
             task.wait_synced()
         task.finish()
         assert task.status()["shards"][0]["full_syncs"] == 2
+        assert any("asking for a new full synchronisation" in text for text in task.status()["warnings"])
         assert_identical(source, any_target)
 
 

@@ -23,7 +23,7 @@ def ask(session: Session, stream: StreamState, why: str) -> None:
     """Let the receiver begin anew. UsageError where that is not allowed; FileError."""
     if not session.config.auto_reconnect:
         raise UsageError(session.config.target.label, why, "Set auto_reconnect and start again for a new full synchronisation")
-    session.log("stream %d: %s; asking for a new full synchronisation" % (stream.id, why))
+    session.warn("stream %d: %s; asking for a new full synchronisation" % (stream.id, why))
     wanted = session.folder.peek(_FILE)
     wanted[str(stream.id)] = stream.generation
     session.folder.write(_FILE, wanted)
