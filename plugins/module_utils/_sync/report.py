@@ -118,7 +118,9 @@ def _is_of_now(status: Dict[str, Any], worker: Dict[str, Any], sources: Dict[str
     applied = {(row.get("id"), row.get("generation")) for row in status.get("shards") or []}
     live = [stream for stream in sources.get("streams") or [] if stream.get("state") != "ended"]
     asked = [stream.get("source_offset_at") or 0.0 for stream in live]
-    return all((stream.get("id"), stream.get("generation")) in applied for stream in live) and all(now - _ASKED <= at <= now for at in asked)
+    if not all(now - _ASKED <= at <= now for at in asked):
+        return False
+    return all((stream.get("id"), stream.get("generation")) in applied for stream in live)
 
 
 def _silent(folder: TaskFolder, worker: Dict[str, Any], **reports: Dict[str, Any]) -> List[str]:
