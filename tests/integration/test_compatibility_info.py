@@ -82,6 +82,17 @@ def test_source_without_psync_and_full_target() -> None:
         assert online["supported"] is False and "import_from_instance" in online["reasons"][0]
 
 
+def test_a_server_is_not_migrated_into_itself(shared_server: Any) -> None:
+    server = shared_server("redis-7.0")
+    result = run_module(
+        "compatibility_info",
+        {"source": {"addresses": [server.address]}, "target": {"addresses": ["localhost:%d" % server.port]}},
+    )
+    assert not result["compatible"]
+    (check,) = [check for check in result["checks"] if check["status"] == "fail"]
+    assert check["id"] == "apart" and "source and target at once" in check["message"]
+
+
 def test_unreachable_endpoints_are_checks() -> None:
     with RedisServer("redis-6.2") as target:
         result = judge(source={"addresses": ["127.0.0.1:1"]}, target={"addresses": [target.address]})

@@ -18,6 +18,7 @@ CheckFunction = Callable[[Facts], Union[None, Check, List[Check]]]
 
 ALL: Tuple[CheckFunction, ...] = (
     checks_data.connection,
+    checks_data.apart,
     checks_data.version_order,
     checks_data.cluster_databases,
     checks_data.databases_max,

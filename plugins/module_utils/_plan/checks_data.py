@@ -37,6 +37,16 @@ def connection(facts: Facts) -> List[Check]:
     return found
 
 
+def apart(facts: Facts) -> Optional[Check]:
+    """A deployment that is migrated into itself would be emptied first, or follow its own writes."""
+    source, target = facts.source, facts.target
+    if source is None or not source.run_ids or not target.run_ids:
+        return None
+    if source.run_ids & target.run_ids:
+        return failed("apart", "%s is source and target at once" % target.label, "Name another target. A replica stands for its master")
+    return passed("apart", "source and target are different servers")
+
+
 def version_order(facts: Facts) -> Optional[Check]:
     """DCS wants the target at least as new as the source; this engine does not, but new types may not fit."""
     target = facts.target.product

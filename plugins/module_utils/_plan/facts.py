@@ -35,6 +35,7 @@ class Side:
     error: Optional[MigrationError] = None
     tls: Optional[bool] = None
     masters: int = 0
+    run_ids: FrozenSet[str] = frozenset()  # of the masters, where they tell
     missing_slots: int = 0
     databases: Optional[Mapping[int, int]] = None  # database -> keys
     databases_max: Optional[int] = None
@@ -139,6 +140,7 @@ def side_of(instance: Instance) -> Side:
         reachable=True,
         tls=instance.tls,
         masters=len(instance.topology.shards),
+        run_ids=frozenset(node.info.text("run_id") for node in instance.nodes) - {""},
         missing_slots=instance.topology.missing_slots,
         databases=None if instance.databases is None else {item.db: item.keys for item in instance.databases},
         databases_max=instance.databases_max,

@@ -112,6 +112,8 @@ CASES = [
     ("functions", "pass", None, T("7.0"), (file(functions=True),), {}),
     ("functions", "pass", None, T("6.2"), (file(functions=False),), {}),
     ("functions", None, None, T("6.2"), (file(),), {}),
+    ("apart", "pass", S(run_ids=frozenset("ab")), T(run_ids=frozenset("c")), (), {}),
+    ("apart", "fail", S(run_ids=frozenset("ab")), T(run_ids=frozenset("bc")), (), {}),
     ("target_empty", "pass", None, T(databases={}), (), {}),
     ("target_empty", "warn", None, T(databases={0: 3}), (), {}),
     ("source_slots", "pass", S(topology="redis_cluster"), T(), (), {}),
