@@ -254,6 +254,9 @@ def test_a_refused_command_is_named(tmp_path: Path, redis_62: RedisServer, clust
     path = write_aof(tmp_path / "b.aof", "SET a x", "MULTI", "INCR a", "EXEC")
     with pytest.raises(ServerError, match=r"b.aof at byte .*not an integer"):
         load(path, redis_62.address)
+    path = write_aof(tmp_path / "select.aof", "SET a x", "INCR a", "SELECT 1", "SET b 1")
+    with pytest.raises(ServerError, match=r"select.aof at byte 27.*INCR of key 'a'.*not an integer"):
+        load(path, redis_62.address)
     path = write_aof(tmp_path / "c.aof", "SET a x", "RENAME c d")
     with pytest.raises(ServerError, match=r"c.aof at byte .*RENAME of .*no such key"):
         load(path, cluster_62.addresses[0])

@@ -113,6 +113,10 @@ def test_commands_of_a_log_stay_in_order_or_it_is_said(shared_server: Any, run_i
     with Refusing(target, {b"APPEND": 100}) as front:
         result = run_import(front, apart)
     assert not result.get("failed") and target.client().dbsize() == 3000, result
+    more = write_aof(tmp_path / "more.aof", *["APPEND m%d x" % number for number in range(3000)], "SELECT 1", "SET k v")
+    with Refusing(target, {b"APPEND": 3000}) as front:
+        result = run_import(front, more)
+    assert not result.get("failed") and target.client().dbsize() == 6000, result
     behind = write_aof(tmp_path / "behind.aof", *["APPEND n %d" % number for number in range(3000)])
     with Refusing(target, {b"APPEND": 2000}) as front:
         result = run_import(front, behind)

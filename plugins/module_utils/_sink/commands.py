@@ -128,7 +128,8 @@ class CommandLane(Lane):
                 raise self.lost("it sent a reply that nobody asked for")
             head: Any = self._sent[0]
             step = min(count, len(head.frames) - head.done)
-            if done and self.failures:
+            # A SELECT of ours has no position in a file, and cannot overtake.
+            if done and self.failures and not head.gate:
                 span = slice(head.done, head.done + step)
                 self.overtaking.extend(zip(head.offsets[span], head.frames[span]))
             head.done += step
