@@ -141,6 +141,17 @@ def test_clear_target(name: str, shared_server: Any, run_import: Import) -> None
     assert not run_import(target, file, clear_target=True)["changed"]
 
 
+def test_nothing_is_cleared_for_a_damaged_file(shared_server: Any, tmp_path: Path) -> None:
+    target = shared_server("redis-6.2", 1)
+    target.client().set("old", "1")
+    data = many_keys(tmp_path / "many.rdb", 2000).read_bytes()
+    for content in (data[:-20], data[:-1] + bytes((data[-1] ^ 1,))):
+        (tmp_path / "bad.rdb").write_bytes(content)
+        with pytest.raises(FileError):
+            engine(target, tmp_path / "bad.rdb", tmp_path / "state", clear_target=True)
+        assert target.client().keys("*") == [b"old"]
+
+
 def test_expired_keys_are_counted(shared_server: Any, run_import: Import, tmp_path: Path) -> None:
     target = shared_server("redis-6.2")
     writer = RdbWriter(9)
@@ -342,6 +353,16 @@ def test_a_library_of_functions_that_is_another_one(shared_server: Any, run_impo
     replaced = run_import(target, source.save(), on_conflict="replace")
     assert replaced["changed"] and replaced["stats"]["functions"] == 1
     assert functions(target.client()) == functions(source.client()) != {}
+
+
+def test_a_function_that_another_library_has(shared_server: Any, run_import: Import) -> None:
+    source, target = shared_server("valkey-9.1"), shared_server("valkey-9.1", 1)
+    for server, name in ((source, "new"), (target, "old")):
+        server.client().function_load("#!lua name=%s\nredis.register_function('f', function() return 1 end)" % name)
+    result = run_import(target, source.save())
+    assert result["failed"] and "already exists" in result["msg"] and "FUNCTION DELETE" in result["remedy"]
+    assert not run_import(target, source.save(), on_conflict="skip").get("failed")
+    assert list(functions(target.client())) == [b"old"]
 
 
 def damaged(kind: str, good: bytes) -> Tuple[bytes, str]:

@@ -106,7 +106,9 @@ class Importer:
             # Emptying the target takes the other files' keys with it.
             pending = units
         self._files += [{"path": unit.name, "status": "present"} for unit in units if unit not in pending]
-        work = [self._look_through(unit, target, check_mode) for unit in pending]
+        # What is found to be damaged later cannot bring back what was deleted.
+        wholly = check_mode or self._options.clear_target
+        work = [self._look_through(unit, target, wholly) for unit in pending]
         if check_mode:
             self._files += [{"path": unit.name, "status": "would be imported"} for unit in pending]
             clearing = self._options.clear_target and bool(pending)
@@ -197,7 +199,7 @@ class Importer:
         for command_words in words:
             for address, reply in target.call_all(command(*command_words)):
                 if isinstance(reply, ErrorReply):
-                    raise reply_error(reply.decode("utf-8", "replace"), address, " ".join(command_words))
+                    raise reply_error(reply.decode("utf-8", "replace"), address, " ".join(command_words).replace(" ASYNC", ""))
         self._changed = True
 
     def _import(self, unit: Unit, log: Optional[AofImport], target: Target) -> None:

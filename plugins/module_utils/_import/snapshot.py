@@ -131,11 +131,13 @@ class SnapshotImport:
                 continue
             if b"already exists" not in reply:
                 raise reply_error(reply.decode("utf-8", "replace"), address, "FUNCTION LOAD")
-            if target.policy == "fail" and not self._has_function(code):
+            # REPLACE replaces a library, not one that has a function of the same name under another.
+            if target.policy == "replace" or (target.policy == "fail" and not self._has_function(code)):
                 raise ConflictError(
-                    "%s, a library of functions" % str(address),
+                    "%s, a library of functions of %s" % (address, target.name),
                     reply.decode("utf-8", "replace"),
-                    "Set on_conflict to replace or skip, or delete it (FUNCTION DELETE)",
+                    "Set on_conflict to %s, or delete the library that has it there (FUNCTION LIST, FUNCTION DELETE)"
+                    % ("skip" if target.policy == "replace" else "replace or skip"),
                 )
         self.functions += loaded
 

@@ -32,6 +32,11 @@ class _Meaning(NamedTuple):
     remedy: str
 
 
+# For an answer that nobody has explained here.
+_LOOK = "Look the answer up in the server's documentation and log"
+# A key may be as long as a value; a message may not.
+_KEY_SHOWN = 120
+
 _MEANINGS: Dict[str, _Meaning] = {
     "WRONGPASS": _Meaning(AuthError, "refuses the username or password", "Check username and password of this endpoint"),
     "NOAUTH": _Meaning(AuthError, "asks for a password and none was given", "Set password (and username for an ACL user)"),
@@ -82,9 +87,11 @@ _MEANINGS: Dict[str, _Meaning] = {
     ),
     "ASK": _Meaning(ReplyError, "is moving the slot of this key to another node", "Finish the resharding and run again"),
     "TRYAGAIN": _Meaning(ReplyError, "is moving keys of this slot to another node", "Finish the resharding and run again"),
-    "CROSSSLOT": _Meaning(ReplyError, "refuses one command over keys of several slots", ""),
-    "WRONGTYPE": _Meaning(ReplyError, "holds a value of another type under this key", ""),
-    "EXECABORT": _Meaning(ReplyError, "discarded a transaction because a command in it was refused", ""),
+    "CROSSSLOT": _Meaning(ReplyError, "refuses one command over keys of several slots", "Set topology to redis_cluster or auto"),
+    "WRONGTYPE": _Meaning(
+        ReplyError, "holds a value of another type under this key", "Find out who else writes to it, delete the key there and run again"
+    ),
+    "EXECABORT": _Meaning(ReplyError, "discarded a transaction because a command in it was refused", _LOOK),
 }
 
 # Lower-case parts of "ERR ..." lines, first match wins.
@@ -136,7 +143,7 @@ def reply_error(text: str, address: Address, command: str, key: Optional[bytes] 
     """
     what = "%s, %s" % (address, command) if command else str(address)
     if key is not None:
-        what += " of key '%s'" % key.decode("utf-8", "backslashreplace")
+        what += " of key '%s%s'" % (key[:_KEY_SHOWN].decode("utf-8", "backslashreplace"), "..." if len(key) > _KEY_SHOWN else "")
     if command == "AUTH":
         return _auth_error(text, address)
     code, _space, rest = text.partition(" ")
@@ -147,7 +154,7 @@ def reply_error(text: str, address: Address, command: str, key: Optional[bytes] 
         lower = text.lower()
         meaning = next((m for part, m in _ERR_MEANINGS if part in lower), None)
     if meaning is None:
-        return ReplyError(what, "answered %s" % text)
+        return ReplyError(what, "answered %s" % _short(text), _LOOK)
     return meaning.kind(what, "%s (%s)" % (meaning.why, _short(text)), meaning.remedy)
 
 
@@ -171,7 +178,7 @@ def translate(exc: BaseException, address: Address, command: str = "", *, tls: O
     if isinstance(exc, redis.TimeoutError):
         return _timeout(address)
     if isinstance(exc, redis.InvalidResponse):
-        return ConnectError(str(address), "does not answer like a Redis server", _PLAIN_HINT if not tls else "")
+        return ConnectError(str(address), "does not answer like a Redis server", _PLAIN_HINT if not tls else "Check host and port")
     text = str(exc)
     if "Connection has data" in text or "Connection not ready" in text:
         return ConnectError(
@@ -179,7 +186,7 @@ def translate(exc: BaseException, address: Address, command: str = "", *, tls: O
             "turned the connection down at once",
             "It runs in protected mode or has no free connection left (maxclients)",
         )
-    hint = "" if tls else _PLAIN_HINT
+    hint = "See the server's log" if tls else _PLAIN_HINT
     return LostError(str(address), "closed the connection", hint)
 
 

@@ -56,7 +56,13 @@ def test_reply(line: str, kind: type, words: str) -> None:
     with pytest.raises(kind, match=words):
         raise error
     assert str(error).startswith("10.0.0.5:6379, RESTORE of key 'k\\xff': ")
-    assert "secret" not in str(error)
+    assert "secret" not in str(error) and error.remedy
+
+
+@pytest.mark.parametrize("line", ["ERR something new" * 1000, "WRONGTYPE Operation", "CROSSSLOT Keys", "EXECABORT Transaction", "OOM command"])
+def test_a_message_stays_short_and_says_what_to_do(line: str) -> None:
+    error = reply_error(line, HERE, "RESTORE", b"k" * 100_000)
+    assert len(str(error)) < 1000 and error.remedy and "k...'" in error.what
 
 
 @pytest.mark.parametrize(
