@@ -78,6 +78,8 @@ options:
     description:
       - Source database to target database. Databases that are not named keep their number.
       - A cluster or proxy has database 0 only.
+      - Where several databases go to one, keys with the same name are in each other's way. Those of a later database replace those of an
+        earlier one with O(on_conflict=replace), and a warning says so.
     type: dict
   databases:
     description:

@@ -383,8 +383,9 @@ WRONG = {
     "secret": ({"secret_key": "x" * 40}, "refuses the signature"),
     "access": ({"access_key": "nobody12345"}, "does not know the access key"),
     "endpoint": ({"endpoint_url": "http://127.0.0.1:1"}, "cannot be reached"),
-    "name": ({"bucket": "Not A Bucket"}, "not possible"),
+    "bucket name": ({"bucket": "Not A Bucket"}, "not possible"),
     "url": ({"endpoint_url": "nonsense"}, "endpoint"),
+    "name": ({"prefix": "a//b"}, "refuses this name"),
     "profile": ({"profile": "no-such-profile"}, "profile"),
 }
 

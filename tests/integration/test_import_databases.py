@@ -54,6 +54,19 @@ def test_a_database_that_is_not_there(db: int, shared_server: Any, run_import: I
     assert target.client(db=5).get("user:1") == b"of %d" % db
 
 
+def test_keys_of_two_databases_in_one(shared_server: Any, run_import: Import, tmp_path: Path) -> None:
+    target = shared_server("redis-6.2")
+    file = file_of(tmp_path / "a.rdb", 0, 3)
+    result = run_import(target, file, db_map={3: 0})
+    assert [text for text in result["warnings"] if str(file) in text and "databases 0, 3 went to the same database 0" in text]
+    assert target.client().get("user:1") == b"of 3"
+    assert not run_import(target, file, db_map={3: 1}).get("warnings")
+    target.flush()
+    skipped = run_import(target, file, db_map={3: 0}, on_conflict="skip")
+    assert skipped["stats"]["skipped"] == 2 and not skipped.get("warnings")
+    assert_only_db_0(target)
+
+
 def test_databases_that_nobody_may_select(server: Any, run_import: Import, tmp_path: Path) -> None:
     target = server("redis-6.2", rename={"SELECT": ""})
     for file in (file_of(tmp_path / "a.rdb", 0, 3), file_of(tmp_path / "b.rdb", 3)):

@@ -75,6 +75,9 @@ def find(bucket: Bucket, key: str) -> ObjectInfo | None:
                 bucket.client.list_objects_v2(Bucket=bucket.name, Prefix=key, MaxKeys=1)
             if status == 404:
                 return None
+            if status == 400:
+                # Were it the region, the listing would have said so.
+                raise BucketError(bucket.url(key), "the service refuses this name", "Check prefix and the name: no part may be empty, . or ..") from exc
             raise
     _refuse_archived(bucket, key, answer)
     # Some services (rclone) give the names of user metadata back with a capital letter.

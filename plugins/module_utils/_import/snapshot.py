@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from operator import itemgetter
-from typing import Any, Callable, Iterable, Optional
+from typing import Any, Callable, Dict, Iterable, Optional, Set
 
 from .._codec import types as t
 from .._codec.events import Aux, Batch, BigEnd, BigPart, BigStart, Function, Header, ModuleAux
@@ -42,6 +42,8 @@ class SnapshotImport:
         self._kinds: Counter = Counter()
         self._dialect = t.REDIS
         self._big: Optional[BigKey] = None
+        # Databases of the target, and those of the source that went there.
+        self._sources: Dict[int, Set[int]] = {}
 
     @property
     def types(self) -> Counter:
@@ -78,6 +80,16 @@ class SnapshotImport:
             elif kind is Aux and event.key == b"lua":
                 self._script(event.value)
         self._target.flush()
+        self._tell_merged()
+
+    def _tell_merged(self) -> None:
+        """With any other policy the second of two keys is counted as skipped, or ends the import."""
+        for db, sources in sorted(self._sources.items()):
+            if len(sources) > 1 and self._target.policy == "replace":
+                self._warn(
+                    "%s: databases %s went to the same database %d; of keys with the same name only the one of the last of them is there"
+                    % (self._target.name, ", ".join(map(str, sorted(sources))), db)
+                )
 
     def _batch(self, batch: Batch) -> None:
         selection = self._selection
@@ -90,6 +102,8 @@ class SnapshotImport:
             keep = selection.keep
             entries = [entry for entry in entries if keep(entry[1])]
             flat = flat.only(keep) if flat else None
+        if entries or flat:
+            self._sources.setdefault(db, set()).add(batch.db)
         self._types.update(map(_TYPE_OF, entries))
         if flat:
             flat.count_types(self._types)
@@ -103,6 +117,7 @@ class SnapshotImport:
         if start.expire_ms is not None and start.expire_ms <= self._target.now_ms():
             self._target.expired += 1
             return
+        self._sources.setdefault(db, set()).add(start.db)
         kind = kind_of(start, self._dialect)
         self._kinds[kind] += 1
         self._sample.add_key(db, start.key, start.expire_ms)
