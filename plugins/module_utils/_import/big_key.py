@@ -24,6 +24,7 @@ from .._codec.stream import Stream, node_entries
 from .._errors import ConflictError, ReplyError, UnsupportedTypeError
 from .._sink.frames import show
 from .._sink.target import Target
+from .big_same import Comparison
 from .receipts import unreadable_journal, unwritable, write_private
 
 # Bytes and arguments per command: about a millisecond of the target's time.
@@ -94,6 +95,7 @@ class BigKey:
         # What the target has by now: bytes of a string, items of a list.
         self._built = False
         self._size = 0
+        self._comparison: Optional[Comparison] = None
         self.dropped = 0
 
     def begin(self) -> bool:
@@ -105,11 +107,9 @@ class BigKey:
         if self._target.policy != "replace" and not ours:
             if self._target.call(key, self.db, [command("EXISTS", key)])[0]:
                 if self._target.policy == "fail":
-                    raise ConflictError(
-                        "%s, key %s in db %d" % (self._target.endpoint.label, show(key), self.db),
-                        "exists already, and on_conflict is fail",
-                        "Set on_conflict to replace or skip, or empty the target",
-                    )
+                    # It may be of a run that was cut off later: whether it is the same shows at its end.
+                    self._comparison = Comparison(key, self._kind, lambda frames: self._target.call(key, self.db, frames))
+                    return True
                 self._target.skipped += 1
                 return False
         self._journal.begin(self.db, key)
@@ -122,6 +122,9 @@ class BigKey:
     def add(self, elements: List[Any]) -> None:
         """Write the next elements and wait for the target."""
         for frames in _groups(_WRITERS[self._kind](self, elements)):
+            if self._comparison is not None:
+                self._comparison.add(frames)
+                continue
             self._build(frames)
             if self._kind == "list":
                 self._size += sum(map(_items, frames))
@@ -129,6 +132,15 @@ class BigKey:
     def end(self, stream: Optional[Stream]) -> None:
         """Write what a stream has beside its nodes, set the expiry; from now on the key is complete."""
         key, expire = self._start.key, self._start.expire_ms
+        if self._comparison is not None:
+            if not self._comparison.end():
+                raise ConflictError(
+                    "%s, key %s in db %d" % (self._target.endpoint.label, show(key), self.db),
+                    "exists already with another value, and on_conflict is fail",
+                    "Set on_conflict to replace or skip, or empty the target",
+                )
+            self._target.skipped += 1
+            return
         if stream is not None:
             for frames in _groups(self._stream_end(stream)):
                 # XCLAIM tells the entries it made; for the one of a deleted message there is none.
