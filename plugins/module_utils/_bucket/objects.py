@@ -77,7 +77,8 @@ def find(bucket: Bucket, key: str) -> ObjectInfo | None:
                 return None
             if status == 400:
                 # Were it the region, the listing would have said so.
-                raise BucketError(bucket.url(key), "the service refuses this name", "Check prefix and the name: no part may be empty, . or ..") from exc
+                remedy = "Check prefix and the name: no part between slashes may be empty, . or .."
+                raise BucketError(bucket.url(key), "the service refuses this name", remedy) from exc
             raise
     _refuse_archived(bucket, key, answer)
     # Some services (rclone) give the names of user metadata back with a capital letter.
