@@ -71,7 +71,8 @@ options:
   clear_target:
     description:
       - Delete everything in the target, in all databases and functions too, before the first file is imported.
-      - Nothing is deleted when there is nothing to import.
+      - Nothing is deleted when there is nothing to import. The files are read to their ends before, as one that is damaged could not bring
+        back what was deleted.
     type: bool
     default: false
   db_map:

@@ -129,15 +129,17 @@ class Receipts:
 
     def _names(self) -> List[str]:
         try:
-            return [name for name in os.listdir(self._folder) if name.startswith(self._choice)]
+            return [name for name in os.listdir(self._folder) if name.startswith(self._choice + "-")]
         except FileNotFoundError:
             return []
         except OSError as exc:
             raise FileError(self._folder, "cannot be read: %s" % exc.strerror, "Set state_dir to a folder that can be written to") from exc
 
     @staticmethod
-    def _size(name: str) -> int:
-        return int(name.split("-")[1])
+    def _size(name: str) -> Optional[int]:
+        """The size of the file that the receipt is of; None for what somebody else put there."""
+        part = name.split("-")[1]
+        return int(part) if part.isdigit() else None
 
     def _path(self, unit: Unit) -> str:
         return os.path.join(self._folder, "%s-%d-%s.json" % (self._choice, unit.size, _digest(" ".join(part.fingerprint() for part in unit.parts))))

@@ -297,6 +297,8 @@ def _refuse_none_or_twice(names: Sequence[str], option: str) -> None:
 
 def _usable_size(path: str) -> int:
     """Bytes in the file, once it is sure that it can be read."""
+    if "\0" in path:
+        raise FileError(repr(path), "holds a NUL character, as no path does", "Check the path")
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
