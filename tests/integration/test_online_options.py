@@ -299,6 +299,7 @@ def test_bandwidth_limit(tmp_path: Path, source: RedisServer, target: RedisServe
         found = rate(lambda: 5000 * client.dbsize(), 1_000_000, 3_000_000)
         assert limit / 2 < found < limit * 1.5
         task.wait_synced()
+        task.wait_arrived(source)
         begun = applied(task)
         pour(source, 8_000_000)
         found = rate(lambda: applied(task) - begun, 500_000, 3_000_000)
