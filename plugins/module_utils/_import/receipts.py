@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .._codec.events import Entry
 from .._codec.flat import FlatLists
