@@ -34,6 +34,7 @@ class TcpProxy:
         self._context = tls.server_context() if tls else None
         self._lock = threading.Condition()
         self._limits: dict[str, int] = {}
+        self._word = b""
         self._silent = False
         self._refusing = False
         self._closed = False
@@ -85,6 +86,11 @@ class TcpProxy:
         with self._lock:
             self._limits[direction] = count
 
+    def cut_at(self, word: bytes) -> None:
+        """Cut every connection once, when the client sends this, which does not arrive."""
+        with self._lock:
+            self._word = word
+
     def black_hole(self) -> None:
         """Forward nothing, in silence; connections stay open and new ones are accepted."""
         with self._lock:
@@ -105,6 +111,7 @@ class TcpProxy:
         """Behave from now on. Connections that were cut stay cut."""
         with self._lock:
             self._limits.clear()
+            self._word = b""
             self._silent = self._refusing = False
             self._rate = None
             self._lock.notify_all()
@@ -170,6 +177,9 @@ class TcpProxy:
         with self._lock:
             while self._silent and not self._closed:
                 self._lock.wait()
+            if self._word and direction == UP and self._word in chunk:
+                self._limits[UP] = chunk.index(self._word)
+                self._word = b""
             limit = self._limits.get(direction)
             if limit is not None:
                 chunk = chunk[:limit]

@@ -22,7 +22,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tup
 
 from .._codec.resp import ErrorReply, command
 from .._codec.slots import key_slot
-from .._errors import FileError, ReplyError
+from .._errors import FileError, LostError, ReplyError
 from .._server.endpoint import Address
 from .._server.versions import RESERVED_PREFIX
 from .._sink.target import Target
@@ -104,6 +104,10 @@ def _lower(one: Optional[State], other: State) -> State:
         return one
     lower = one if one.at <= other.at else other
     return lower._replace(until=max(one.until, other.until))
+
+
+class MissingError(LostError):
+    """Checkpoints that were confirmed are gone, and with them what their masters held."""
 
 
 class TargetCheckpoints:

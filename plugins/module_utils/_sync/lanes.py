@@ -21,7 +21,7 @@ from .._server.probe import Instance, probe
 from .._server.versions import RESERVED_PREFIX
 from .._sink.lane import Lane, call
 from .._sink.target import Target
-from .checkpoints import WHOLE, Fields, FileCheckpoints, TargetCheckpoints
+from .checkpoints import WHOLE, Fields, FileCheckpoints, MissingError, TargetCheckpoints
 from .fences import Place
 from .folder import TaskFolder
 from .lane import ApplyLane, Parcel
@@ -325,13 +325,13 @@ class Lanes:
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def read_checkpoints(self, expected: Sequence[bytes]) -> List[Fields]:
-        """What the checkpoints hold. LostError where some that are expected are missing and others are there; ServerError."""
+        """What the checkpoints hold. MissingError where some that are expected are missing and others are there; ServerError."""
         if self.file is not None:
             return self.file.read()
         found = self.inside.read(self.target, list(dict.fromkeys([*self.names, *expected])))
         missing = [name for name in expected if name not in found]
         if missing and len(missing) < len(expected):
-            raise LostError(
+            raise MissingError(
                 self.endpoint.label,
                 "%d of its %d masters hold no checkpoint of ours any more: they have lost what was written"
                 % (len(missing), len(expected)),

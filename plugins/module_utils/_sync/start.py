@@ -21,7 +21,7 @@ from .._codec.errors import CodecError
 from .._errors import FileError, LostError, UsageError
 from .._sink.frames import show
 from . import again, barriers, existing, needs
-from .checkpoints import Fields, Recovered, State, combine
+from .checkpoints import Fields, MissingError, Recovered, State, combine
 from .folder import boot_id
 from .follower import Follower
 from .lanes import STREAM
@@ -107,7 +107,7 @@ class Start:
         session = self._session
         try:
             return session.lanes.read_checkpoints(session.memory.confirmed)
-        except LostError as exc:
+        except MissingError as exc:
             loaded = [stream for stream in streams if session.memory.is_loaded(stream.id, stream.generation)]
             if not loaded:
                 return []
