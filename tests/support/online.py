@@ -286,7 +286,7 @@ def assert_identical(source: Deployment, target: Deployment, ttl_tolerance_ms: i
     settle(target)
     expected = snapshot(masters(source))
     found = snapshot(masters(target), databases=None if target_db is None else [target_db])
-    _forgive_groups(expected, found, source.version != target.version)
+    forgive_groups(expected, found, source.version != target.version)
     ours = [key for _db, key in found if key.startswith(RESERVED_PREFIX)]
     if ours:
         raise AssertionError("%d keys of ours are left: %r" % (len(ours), ours[:_SHOWN]))
@@ -303,7 +303,7 @@ def assert_identical(source: Deployment, target: Deployment, ttl_tolerance_ms: i
         assert source.digest() == target.digest()
 
 
-def _forgive_groups(source: Snapshot, target: Snapshot, other_version: bool) -> None:
+def forgive_groups(source: Snapshot, target: Snapshot, other_version: bool) -> None:
     """Forgive what a real replica would get wrong.
 
     Masters keep consumers that an XCLAIM or XREADGROUP named in vain, and tell no replica of them, nor always what a group has read. From
