@@ -18,12 +18,10 @@ import argparse
 import json
 import random
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Tuple
@@ -39,6 +37,7 @@ from ansible_collections.dcs.migration.plugins.module_utils._import.options impo
 from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint import Endpoint
 from ansible_collections.dcs.migration.plugins.module_utils._source.files import open_files
 from ansible_collections.dcs.migration.plugins.modules.backup_import import backup_files
+from ansible_collections.dcs.migration.tests.support.pipelined import send
 from ansible_collections.dcs.migration.tests.support.servers import RedisServer, S3Server
 
 RDB_VERSION = 9
@@ -89,26 +88,6 @@ DATASETS: List[Tuple[str, Callable[[], Iterator[Tuple[bytes, ...]]]]] = [
 ]
 
 
-def send(port: int, blobs: Iterator[bytes], replies: Callable[[bytes], int], expected: int) -> float:
-    """Write ``blobs`` on one connection while a thread counts replies; seconds until the last one."""
-    sock = socket.create_connection(("127.0.0.1", port))
-    started = time.perf_counter()
-
-    def read() -> None:
-        count = 0
-        while count < expected:
-            count += replies(sock.recv(1 << 18))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for blob in blobs:
-        sock.sendall(blob)
-    reader.join()
-    seconds = time.perf_counter() - started
-    sock.close()
-    return seconds
-
-
 def make_file(server: RedisServer, folder: Path, name: str, commands: Iterator[Tuple[bytes, ...]]) -> Path:
     """Fill the server, let it write its RDB file, keep that."""
     server.flush()
@@ -149,7 +128,7 @@ def frames_of(path: Path) -> Tuple[List[bytes], int]:
 def saturate(server: RedisServer, blobs: List[bytes], keys: int) -> float:
     """Seconds the target takes for frames that cost nothing to make."""
     server.flush()
-    return send(server.port, iter(blobs), lambda data: data.count(b"+OK\r\n"), keys)
+    return send(server.port, blobs, keys)
 
 
 def run_import(server: RedisServer, path: Path, folder: Path, keys: int) -> float:

@@ -19,7 +19,6 @@ import argparse
 import os
 import random
 import signal
-import socket
 import statistics
 import tempfile
 import threading
@@ -34,6 +33,7 @@ from ansible_collections.dcs.migration.plugins.module_utils._server.endpoint imp
 from ansible_collections.dcs.migration.plugins.module_utils._source.files import open_files
 from ansible_collections.dcs.migration.plugins.module_utils._sync.control import apply
 from ansible_collections.dcs.migration.plugins.module_utils._sync.folder import TaskFolder
+from ansible_collections.dcs.migration.tests.support.pipelined import send
 from ansible_collections.dcs.migration.tests.support.servers import RedisServer, wait_until
 
 SERVER = "redis-6.2"
@@ -97,27 +97,6 @@ def frames(count: int, seed: int) -> List[bytes]:
     return blobs
 
 
-def send(port: int, blobs: List[bytes]) -> float:
-    """Pipeline them on one connection; seconds until the last reply."""
-    sock = socket.create_connection(("127.0.0.1", port))
-    expected = 5 * 1000 * len(blobs)
-
-    def read() -> None:
-        count = 0
-        while count < expected:
-            count += len(sock.recv(1 << 18))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    started = time.perf_counter()
-    for blob in blobs:
-        sock.sendall(blob)
-    reader.join()
-    seconds = time.perf_counter() - started
-    sock.close()
-    return seconds
-
-
 def omem(source: RedisServer) -> int:
     """Bytes that wait in the source for its replicas."""
     text = bytes(source.execute("CLIENT", "LIST")).decode()
@@ -134,7 +113,7 @@ def shown(name: str, ratios: List[float], figures: str) -> None:
 
 def full(source: RedisServer, target: RedisServer, rounds: int) -> None:
     source.flush()
-    send(source.port, frames(KEYS, 1))
+    send(source.port, frames(KEYS, 1), KEYS)
     ratios, imports, syncs = [], [], []
     with tempfile.TemporaryDirectory(prefix="dcs-migration-bench-") as folder:
         file = str(source.save())
@@ -175,12 +154,12 @@ def incremental(source: RedisServer, target: RedisServer, rounds: int) -> None:
     for _number in range(rounds):
         source.flush()
         target.flush()
-        limit = send(target.port, blobs)
+        limit = send(target.port, blobs, KEYS)
         target.flush()
         with running(source, target) as task:
             task.bring("synced")
             os.kill(task.applier(), signal.SIGSTOP)
-            send(source.port, blobs)
+            send(source.port, blobs, KEYS)
             waiting = max(waiting, omem(source))
             source.client().execute_command(b"SET", b"bench:end", b"1")
             goal = source.info("replication")["master_repl_offset"]
@@ -238,11 +217,11 @@ def memory(source: RedisServer, target: RedisServer) -> None:
         for first in range(0, 200_000, 1000):
             client.hset("hash:%d" % number, mapping={"f%d" % at: "v" * 50 for at in range(first, first + 1000)})
     for seed in range(6):
-        send(source.port, frames(KEYS, 10 + seed))
+        send(source.port, frames(KEYS, 10 + seed), KEYS)
     with running(source, target) as task:
         task.bring("started")
         peak: Dict[int, int] = {}
-        commands = threading.Thread(target=lambda: send(source.port, frames(KEYS, 99)))
+        commands = threading.Thread(target=lambda: send(source.port, frames(KEYS, 99), KEYS))
         commands.start()
         while not (_loaded(task) and task.shard().get("lag_bytes", 1) < 1000 and not commands.is_alive()):
             _peaks(task, peak)

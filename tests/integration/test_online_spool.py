@@ -174,7 +174,7 @@ def test_a_receiver_that_has_done_its_work_is_not_missed(
         task.start()
         wait_until(lambda: "receiver" not in task.pids() and bool(one_shard(task)), "the receiver has ended")
         monkeypatch.setattr(report, "_SILENT", 1.5)
-        time.sleep(2)
+        wait_until(lambda: time.time() - task.read("sources.json")["at"] > 2, "its last report is old")
         (told,) = report.info(str(task.state_dir))
         assert told["status"] == "full_migrating" and told["warnings"] == []
 

@@ -18,8 +18,8 @@ _TYPE_OF = itemgetter(0)
 _TYPE_BYTES = [bytes((number,)) for number in range(256)]
 
 
-class Wish(NamedTuple):
-    """What a scanner is to give in flat lists.
+class FlatFormat(NamedTuple):
+    """How a scanner is to give flat lists.
 
     ``types(dialect)`` tells by type byte which values may come so; ``expiring`` whether those with an expiry may, too. ``footer`` is
     what is to stand behind each value.

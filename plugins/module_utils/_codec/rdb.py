@@ -22,7 +22,7 @@ from . import claims, skip, types as t, wire
 from .crc64 import crc64
 from .errors import ChecksumError, CodecError, TruncatedError, UnsupportedError
 from .events import Aux, Batch, BigEnd, BigPart, BigStart, Entry, Event, Function, Header, ModuleAux
-from .flat import FlatLists, Wish
+from .flat import FlatLists, FlatFormat
 from .values import PackedReader, StringReader, element_reader, module_name
 
 BIG_VALUE = 4 << 20
@@ -53,7 +53,7 @@ class RdbScanner:
     came after them (an AOF with an RDB preamble goes on there). Errors carry positions in the file.
     """
 
-    def __init__(self, total: Optional[int] = None, big: int = BIG_VALUE, flat: Optional[Wish] = None, unpack: bool = True) -> None:
+    def __init__(self, total: Optional[int] = None, big: int = BIG_VALUE, flat: Optional[FlatFormat] = None, unpack: bool = True) -> None:
         self.version = 0
         self.dialect = t.REDIS
         self.done = False
@@ -62,7 +62,7 @@ class RdbScanner:
         self.db = 0
         self._total = total
         self._big = big
-        self._wish = flat
+        self._format = flat
         self._flat = FlatLists()
         self._type_bytes: List[bytes] = []
         self._unpack = unpack
@@ -196,8 +196,8 @@ class RdbScanner:
         self.version = version
         table = skip.SKIPPERS[self.dialect]
         self._skippers = [table.get(number) for number in range(256)]
-        if self._wish is not None:
-            self._type_bytes = self._wish.type_bytes(self.dialect)
+        if self._format is not None:
+            self._type_bytes = self._format.type_bytes(self.dialect)
         return _HEADER
 
     def _scan(self, buf: bytes, pos: int, out: List[Entry]) -> Tuple[int, int]:
@@ -207,10 +207,10 @@ class RdbScanner:
         string_end = skip.string_end
         from_bytes = int.from_bytes
         append = out.append
-        wish = self._wish
-        flat = wish is not None
-        expiring = wish is not None and wish.expiring
-        footer = wish.footer if wish is not None else b""
+        form = self._format
+        flat = form is not None
+        expiring = form is not None and form.expiring
+        footer = form.footer if form is not None else b""
         type_bytes = self._type_bytes
         pairs = self._flat.pairs
         values = self._flat.values

@@ -212,7 +212,7 @@ class Importer:
         before = (target.written, target.skipped, target.expired)
         try:
             if log is None:
-                snapshot.run(events(unit.parts[0], flat=target.flat_wish))
+                snapshot.run(events(unit.parts[0], flat=target.flat_format))
             else:
                 log.prepare()
                 try:

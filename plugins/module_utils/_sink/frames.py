@@ -20,7 +20,7 @@ from .._codec import payload, types as t
 from .._codec.crc64 import calculator
 from .._codec.errors import CodecError, UnsupportedError
 from .._codec.events import Batch, Entry
-from .._codec.flat import FlatLists, Wish
+from .._codec.flat import FlatLists, FlatFormat
 from .._codec.resp import Block, command
 from .._errors import FileError, UnsupportedTypeError
 from .._server.versions import Capabilities
@@ -202,10 +202,10 @@ class Framer:
                 keys_of.extend([key] * (len(frames) - len(keys_of)))
         return Framed(frames, keys_of, len(entries) - expired, expired)
 
-    def wish(self) -> Wish:
+    def flat_format(self) -> FlatFormat:
         """What :meth:`flat` takes. Older targets need further commands around a RESTORE: what they get comes as entries."""
         target = self._target
-        return Wish(self._flat_types, target.capabilities.set_pxat and target.capabilities.restore_absttl, self._footer)
+        return FlatFormat(self._flat_types, target.capabilities.set_pxat and target.capabilities.restore_absttl, self._footer)
 
     def _flat_types(self, dialect: str) -> Sequence[bool]:
         return _loadable(self._target, dialect) if self._shape.restore_head else [False] * 256

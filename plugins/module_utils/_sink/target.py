@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Se
 from .._codec import payload, values
 from .._codec.errors import CodecError
 from .._codec.events import Batch, Entry
-from .._codec.flat import FlatLists, Wish
+from .._codec.flat import FlatLists, FlatFormat
 from .._codec.resp import ErrorReply, arguments, command
 from .._codec.slots import SLOTS, key_slot
 from .._errors import ConflictError, LostError, MigrationError, ServerError, UsageError
@@ -92,9 +92,9 @@ class Target:
         return Framer(self.dialect, self.policy, self.now_ms, self._clustered, self.name)
 
     @property
-    def flat_wish(self) -> Optional[Wish]:
+    def flat_format(self) -> Optional[FlatFormat]:
         """What may come in flat lists: nothing unless MSET may be used, which replaces, and which clusters and proxies do not take as one."""
-        return self.framer.wish() if self.policy == "replace" and not self.one_db else None
+        return self.framer.flat_format() if self.policy == "replace" and not self.one_db else None
 
     def now_ms(self) -> int:
         """The target's clock: what it will say when asked whether a key has expired."""

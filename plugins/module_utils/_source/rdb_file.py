@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional, Tuple, Union
 from .._codec import types as t
 from .._codec.errors import ChecksumError, CodecError, TruncatedError, UnsupportedError
 from .._codec.events import Aux, Event, Header
-from .._codec.flat import Wish
+from .._codec.flat import FlatFormat
 from .._codec.rdb import BIG_VALUE, RdbScanner
 from .._errors import FileError
 
@@ -49,7 +49,7 @@ class Rest(NamedTuple):
 FileEvent = Union[Event, Rest]
 
 
-def events(file: BackupFile, big: int = BIG_VALUE, flat: Optional[Wish] = None, unpack: bool = True) -> Iterator[FileEvent]:
+def events(file: BackupFile, big: int = BIG_VALUE, flat: Optional[FlatFormat] = None, unpack: bool = True) -> Iterator[FileEvent]:
     """The events of the file's snapshot, from its start; a :class:`Rest` comes last where commands follow.
 
     Values of more than ``big`` bytes come in parts; ``flat`` and ``unpack`` are the scanner's.
@@ -63,7 +63,7 @@ def events(file: BackupFile, big: int = BIG_VALUE, flat: Optional[Wish] = None, 
 
 
 def events_of(
-    file: BackupFile, chunks: Iterator[bytes], big: int = BIG_VALUE, flat: Optional[Wish] = None, unpack: bool = True
+    file: BackupFile, chunks: Iterator[bytes], big: int = BIG_VALUE, flat: Optional[FlatFormat] = None, unpack: bool = True
 ) -> Iterator[FileEvent]:
     """As :func:`events`, for whoever has read into the file already; ``chunks`` are its bytes from the start."""
     scanner = RdbScanner(file.size, big, flat, unpack)

@@ -281,7 +281,7 @@ def _with_checkpoint(session: Session, frames: List[bytes], may_fail: bool = Fal
         unit = [command("MULTI"), *frames, *session.lanes.inside.frames(name, fields, fences, []), command("EXEC")]
         *queued, done = session.lanes.call(session.lanes.lane_at(address), unit, 0)
         if done is None:
-            raise LostError(str(address), "did not execute a transaction")
+            raise LostError(str(address), "did not execute a transaction", "See its log; the task tries again")
         own, others = (done[: len(frames)], done[len(frames) :]) if isinstance(done, list) else ([], [done])
         for reply in [*queued, *others, *(() if may_fail else own)]:
             if isinstance(reply, ErrorReply):

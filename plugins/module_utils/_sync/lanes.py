@@ -335,6 +335,7 @@ class Lanes:
                 self.endpoint.label,
                 "%d of its %d masters hold no checkpoint of ours any more: they have lost what was written"
                 % (len(missing), len(expected)),
+                "See their logs; let nobody else delete what the task writes",
             )
         return list(found.values())
 

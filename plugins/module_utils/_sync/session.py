@@ -436,13 +436,13 @@ class Session:
         self.lanes.reconnect()
         if before != set(self.lanes.inside.names):
             # What a master that is gone had acknowledged its heir may lack: the next session asks for the checkpoints.
-            raise LostError(self.config.target.label, "has other masters now")
+            raise LostError(self.config.target.label, "has other masters now", "Wait for the task to look at them")
         self._writer = Writer(self.lanes.target)
         # A master that was replaced may lack what the old one had acknowledged; then its checkpoint is older, too.
         held = self.lanes.read_checkpoints(self.memory.confirmed)
         for states in (combine([fields]).states for fields in held):
             if any(number not in states or states[number].at < at for number, at in self._confirmed.items()):
-                raise LostError(self.config.target.label, "has lost what it had acknowledged")
+                raise LostError(self.config.target.label, "has lost what it had acknowledged", "See the logs of its masters for a failover or a restart")
         self.remember_names()
         for follower in self.followers.values():
             follower.dispatcher.doubts.unsaved.update(follower.dispatcher.doubts.all_fences())

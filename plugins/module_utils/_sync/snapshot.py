@@ -69,7 +69,7 @@ class SnapshotLoad:
         journal = Journal(self._folder.file("unfinished-%d.json" % self._stream.id))
         snapshot = SnapshotImport(self._target, selection, journal, Sample(), warn)
         self._target.for_file(self.name)
-        flat = None if alone else self._target.flat_wish
+        flat = None if alone else self._target.flat_format
         events = events_of(self._spooled(), self._chunks(), flat=flat)  # type: ignore[arg-type]
         if alone:
             events = without(events, alone, selection.db_of, self._skip)

@@ -274,7 +274,7 @@ class Start:
             if found is not None and found[1] >= offset:
                 return
             if time.monotonic() > deadline:
-                raise LostError(stream.address, "did not send what it has within 60 seconds (offset %d)" % offset)
+                raise LostError(stream.address, "did not send what it has within 60 seconds (offset %d)" % offset, "See the receiver in worker.log")
             if session.sources.spool.get("spool_full"):
                 # It has to come, whatever fills the spools: nothing else can free them.
                 needs.ask(session.folder, stream.id, stream.generation, offset)

@@ -34,7 +34,7 @@ from ansible_collections.dcs.migration.plugins.module_utils._codec.events import
     Header,
     ModuleAux,
 )
-from ansible_collections.dcs.migration.plugins.module_utils._codec.flat import FlatLists, Wish
+from ansible_collections.dcs.migration.plugins.module_utils._codec.flat import FlatLists, FlatFormat
 from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import RdbScanner
 from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb_writer import RdbWriter
 from ansible_collections.dcs.migration.plugins.module_utils._codec.values import element_reader
@@ -160,9 +160,9 @@ def test_flat_lists_hold_the_rest(data: bytes, expiring: bool) -> None:
     """What has no hint and is wanted comes in them, and nothing else."""
     expected = {row[:3]: row for row in facts(scan(whole(data))[0]) if isinstance(row, tuple) and len(row) == 7}
     unwanted = t.ZSET_2
-    wish = Wish(lambda dialect: [kind != unwanted for kind in range(256)], expiring, b"--")
+    form = FlatFormat(lambda dialect: [kind != unwanted for kind in range(256)], expiring, b"--")
     for chunks in (whole(data), bytewise(data), randomly(data, 3, 60)):
-        scanner = RdbScanner(len(data), NEVER, flat=wish)
+        scanner = RdbScanner(len(data), NEVER, flat=form)
         events = [event for chunk in chunks for event in scanner.feed(chunk)] + list(scanner.close())
         found = []
         for event in events:

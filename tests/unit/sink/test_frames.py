@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.dcs.migration.plugins.module_utils._codec import types as t
 from ansible_collections.dcs.migration.plugins.module_utils._codec.events import Batch, Header
-from ansible_collections.dcs.migration.plugins.module_utils._codec.flat import FlatLists, Wish
+from ansible_collections.dcs.migration.plugins.module_utils._codec.flat import FlatLists, FlatFormat
 from ansible_collections.dcs.migration.plugins.module_utils._codec.rdb import RdbScanner
 from ansible_collections.dcs.migration.plugins.module_utils._codec.resp import arguments
 from ansible_collections.dcs.migration.plugins.module_utils._codec.wire import read_string
@@ -35,9 +35,9 @@ TARGETS = [
 ]
 
 
-def batches(data: bytes, wish: Wish | None = None) -> tuple[str, list[Batch]]:
+def batches(data: bytes, form: FlatFormat | None = None) -> tuple[str, list[Batch]]:
     """The dialect of a file and its batches."""
-    scanner = RdbScanner(len(data), flat=wish)
+    scanner = RdbScanner(len(data), flat=form)
     events = [*scanner.feed(data), *scanner.close()]
     return next(iter([event.dialect for event in events if isinstance(event, Header)])), [event for event in events if isinstance(event, Batch)]
 
@@ -67,7 +67,7 @@ def test_flat_lists_become_the_same_commands(version: int, source: str, target: 
                 refused.add(made)
             else:
                 expected[batch.db, entry[1]] = made
-    for batch in batches(data, framer.wish())[1]:
+    for batch in batches(data, framer.flat_format())[1]:
         assert batch.flat is not None
         for pair in pairs_of(batch.flat.pairs):
             # Alone a SET, or a RESTORE of an integer.
@@ -95,7 +95,7 @@ def test_sizes_beyond_the_tables(size: int, length: int, expiries: Sequence[Any]
     target = TARGETS[2]
     framer = Framer(target, "replace", lambda: 0, False, "a file")
     batch = Batch(0, bytes(length), 0, [])
-    body = bytes((t.HASH_ZIPLIST,)) + batch.buf + framer.wish().footer
+    body = bytes((t.HASH_ZIPLIST,)) + batch.buf + framer.flat_format().footer
     flat, entries = FlatLists(), []
     for number, expire in enumerate(expiries):
         key = b"%d" % number * size
